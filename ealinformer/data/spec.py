@@ -1,5 +1,6 @@
 """What has to be known about a series to prepare it: shape, calendar, split, missing values, graph, source."""
 
+import math
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -25,7 +26,7 @@ class SeriesSpec(BaseModel):
     File names are looked up in `<raw-dir>/<name>/` and then in `<raw-dir>/`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     num_sensors: Annotated[int, Field(gt=0)]
@@ -42,6 +43,8 @@ class SeriesSpec(BaseModel):
     graph_file: str | None = None  # edge list .csv or adjacency .npy, .npz, .pkl
     ids_file: str | None = None  # sensor ids in column order, one a line, where an edge list uses ids
     day_of_week: Literal["calendar", "row"] = "calendar"  # "row" counts days from row 0, as BasicTS's scripts do
+    simulated: bool = False  # made by data.simulate; tables and figures say so
+    allow_gaps: bool = False  # rows may be left out of a file with times, which then set the timestamps
     raw_source: Source = Source()
     graph_source: Source = Source()
     ids_source: Source = Source()
@@ -52,6 +55,20 @@ class SeriesSpec(BaseModel):
         if MINUTES_PER_DAY % minutes:
             raise ValueError(f"{minutes} does not divide a day of {MINUTES_PER_DAY} minutes")
         return minutes
+
+    @field_validator("start")
+    @classmethod
+    def _calendar_time(cls, start: datetime) -> datetime:
+        if start.tzinfo is not None:
+            raise ValueError(f"{start.isoformat()} has a time zone; give the local time without one")
+        return start
+
+    @field_validator("null_value")
+    @classmethod
+    def _finite_or_nan(cls, null_value: float) -> float:
+        if math.isinf(null_value):
+            raise ValueError("an infinite value cannot mark a missing reading; use a finite one or NaN")
+        return null_value
 
     @field_validator("split")
     @classmethod

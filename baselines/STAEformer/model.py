@@ -1,0 +1,26 @@
+"""STAEformer: the shared backbone with softmax attention."""
+
+from dataclasses import dataclass, field
+
+from ealinformer.attention import get_attention
+from ealinformer.models import BackboneConfig, SpatioTemporalTransformer
+
+
+@dataclass
+class STAEformerConfig(BackboneConfig):
+    """Config of STAEformer."""
+
+    attention: str = field(
+        default="sdpa", metadata={"help": "sdpa (fused) or softmax (N x N weights in memory, as the authors have it)."}
+    )
+
+
+class STAEformer(SpatioTemporalTransformer):
+    """Forecasts `[B, L, N]` -> `[B, H, N]`; time quadratic in the number of sensors N.
+
+    Raises:
+        ValueError: a size or a name in the config cannot be.
+    """
+
+    def __init__(self, config: STAEformerConfig) -> None:
+        super().__init__(config, get_attention(config.attention))

@@ -1,0 +1,44 @@
+"""What the shared backbone is built from, in the host's field names."""
+
+from dataclasses import dataclass, field
+
+from basicts.configs import BasicTSModelConfig
+
+
+@dataclass
+class BackboneConfig(BasicTSModelConfig):
+    """Sizes of the backbone that ELinFormer and STAEformer share; the defaults are the published ones."""
+
+    input_len: int = field(default=12, metadata={"help": "Input length L."})
+    output_len: int = field(default=12, metadata={"help": "Horizon H."})
+    num_features: int = field(default=0, metadata={"help": "Number of sensors N. Must be given."})
+    num_time_in_day: int = field(default=288, metadata={"help": "Readings a day: 288 at an interval of 5 minutes."})
+    num_day_in_week: int = field(default=7, metadata={"help": "Days of the day-of-week table."})
+    input_hidden_size: int = field(default=24, metadata={"help": "Width of the linear map of a reading."})
+    tid_hidden_size: int = field(default=24, metadata={"help": "Width of the time-of-day table; 0 leaves it out."})
+    diw_hidden_size: int = field(default=24, metadata={"help": "Width of the day-of-week table; 0 leaves it out."})
+    adaptive_hidden_size: int = field(default=80, metadata={"help": "Width of the adaptive table; 0 leaves it out."})
+    intermediate_size: int = field(default=256, metadata={"help": "Hidden width of the feed-forward layers."})
+    n_heads: int = field(default=4, metadata={"help": "Number of attention heads; divides the sum of the widths."})
+    num_layers: int = field(default=3, metadata={"help": "Number of temporal and, after them, of spatial layers."})
+    dropout: float = field(default=0.1, metadata={"help": "Dropout rate."})
+
+    @property
+    def hidden_size(self) -> int:
+        """Width D of the backbone: 152 as published."""
+        return self.input_hidden_size + self.tid_hidden_size + self.diw_hidden_size + self.adaptive_hidden_size
+
+
+def check_backbone_config(config: BackboneConfig) -> None:
+    """Raises ValueError that names the first size that cannot be."""
+    positive = ("input_len", "output_len", "num_features", "num_time_in_day", "num_day_in_week", "input_hidden_size")
+    for name in (*positive, "intermediate_size", "n_heads", "num_layers"):
+        if not isinstance(config[name], int) or config[name] < 1:
+            raise ValueError(f"{name} has to be a positive whole number, got {config[name]!r}")
+    for name in ("tid_hidden_size", "diw_hidden_size", "adaptive_hidden_size"):
+        if not isinstance(config[name], int) or config[name] < 0:
+            raise ValueError(f"{name} has to be 0 or a positive whole number, got {config[name]!r}")
+    if not 0 <= config.dropout < 1:
+        raise ValueError(f"dropout has to be in [0, 1), got {config.dropout!r}")
+    if config.hidden_size % config.n_heads:
+        raise ValueError(f"n_heads has to divide the width {config.hidden_size}, got {config.n_heads}")

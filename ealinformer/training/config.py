@@ -1,0 +1,129 @@
+"""What a file in configs/ says: a series, windows, a model, and the recipes to train it with."""
+
+import runpy
+import traceback
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ealinformer.data.spec import SeriesSpec, Source
+from ealinformer.errors import InputError, suggestion
+
+PositiveInt = Annotated[int, Field(gt=0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, ser_json_inf_nan="strings")
+
+
+class Recipe(_Strict):
+    """How a model is trained: Adam with coupled weight decay, step-wise learning rate, the loss on the original scale.
+
+    The defaults are what the authors of STAEformer use on most of the PEMS series.
+    """
+
+    loss: Literal["masked_mae", "masked_huber", "huber"] = "huber"  # Huber with delta 1; "huber" also counts nulls
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    milestones: tuple[PositiveInt, ...] = (15, 30, 50)  # epochs after which the rate is multiplied by gamma
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    batch_size: PositiveInt = 16
+    eval_batch_size: PositiveInt = 64
+    num_epochs: PositiveInt = 300
+    patience: PositiveInt | None = 20  # epochs without a better validation score before stopping; None: never
+    select_by: Literal["loss", "MAE"] = "loss"  # validation score that picks the best epoch
+    clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
+
+
+# What BasicTS 0.5.8 configures for STAEformer on every series.
+BASICTS_RECIPE = Recipe(
+    loss="masked_mae", weight_decay=3e-4, milestones=(20, 25), num_epochs=100, patience=None, select_by="MAE"
+)
+
+
+class Experiment(_Strict):
+    """One file of configs/. The first recipe is the default; `--recipe basicts` is there for every series."""
+
+    series: SeriesSpec
+    model: str = "ELinFormer"
+    input_len: PositiveInt = 12
+    output_len: PositiveInt = 12
+    model_params: dict[str, Any] = {}  # fields of the model's config class
+    recipes: dict[str, Recipe] = {"authors": Recipe()}
+    seed: Annotated[int, Field(ge=0)] = 42
+
+    @model_validator(mode="before")
+    @classmethod
+    def _add_basicts_recipe(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("recipes", {}), dict):
+            given = values.get("recipes") or {"authors": Recipe()}
+            return {**values, "recipes": {**given, "basicts": given.get("basicts", BASICTS_RECIPE)}}
+        return values
+
+
+class RunConfig(_Strict):
+    """An experiment with every choice made: what one run does, and what its folder records."""
+
+    series: SeriesSpec
+    model: str
+    input_len: PositiveInt
+    output_len: PositiveInt
+    model_params: dict[str, Any]
+    recipe_name: str
+    recipe: Recipe
+    seed: Annotated[int, Field(ge=0)]
+    max_steps: PositiveInt | None = None
+
+
+_SCHEMAS: dict[str, type[BaseModel]] = {c.__name__: c for c in (Recipe, Experiment, RunConfig, SeriesSpec, Source)}
+
+
+def load_config(path: Path) -> Experiment:
+    """Run a config file and return its `CONFIG`.
+
+    Raises:
+        InputError: the file is not there, does not run, or says something that cannot be.
+    """
+    if not path.is_file():
+        known = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        hint = f"; {path.parent} has {', '.join(known)}" if known else ""
+        raise InputError(f"config {path} is not there{suggestion(path.name, known)}{hint}")
+    try:
+        config = runpy.run_path(str(path)).get("CONFIG")
+    except ValidationError as error:
+        raise InputError(f"{path}: {describe(error)}") from error
+    except InputError:
+        raise
+    except SyntaxError as error:
+        raise InputError(f"{path}, line {error.lineno}: {error.msg}") from error
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        where = f", line {lines[-1]}" if lines else ""
+        raise InputError(f"{path}{where}: {type(error).__name__}: {error}") from error
+    if not isinstance(config, Experiment):
+        found = "nothing of that name" if config is None else f"a {type(config).__name__}"
+        raise InputError(f"{path} has to set CONFIG to an Experiment, found {found}")
+    return config
+
+
+def describe(error: ValidationError) -> str:
+    """The first complaint of pydantic as one line: key, what was found, what was expected."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        schema = _nested_schema(error.title, first["loc"][:-1])
+        fields = list(schema.model_fields) if schema else []
+        return f"unknown key {key!r} of {error.title}{suggestion(str(first['loc'][-1]), fields)}"
+    if first["type"] == "missing":
+        return f"{error.title} needs the key {key!r}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{key} of {error.title}: {message[:1].lower()}{message[1:]}, got {first['input']!r}"
+
+
+def _nested_schema(title: str, location: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The schema in which a key at `location` below the schema `title` would have to stand."""
+    schema = _SCHEMAS.get(title)
+    if location and schema is not None:
+        return {"series": SeriesSpec, "recipes": Recipe, "recipe": Recipe}.get(str(location[0]))
+    return schema

@@ -1,0 +1,71 @@
+"""The settings under which BasicTS runs our run, and its quiet."""
+
+import logging
+from pathlib import Path
+
+from basicts.configs import BasicTSForecastingConfig
+from basicts.runners.callback import BasicTSCallback, EarlyStopping, GradientClipping
+from easytorch.utils import get_logger
+from torch.optim import Adam
+from torch.optim.lr_scheduler import MultiStepLR
+
+from ealinformer.models import ModelEntry
+from ealinformer.training.config import RunConfig
+from ealinformer.training.losses import LOSSES
+from ealinformer.training.scaler import GlobalZScoreScaler
+from ealinformer.training.taskflow import OriginalScaleTaskFlow
+
+METRICS = ["MAE", "RMSE", "MAPE"]
+_HOST_LOGGERS = ("BasicTS", "BasicTS-launcher", "easytorch-env", "easytorch-launcher", "easytorch-checkpoint")
+
+
+def host_config(
+    run: RunConfig, entry: ModelEntry, *, data_dir: Path, folder: Path, gpus: str | None
+) -> BasicTSForecastingConfig:
+    """BasicTS's config of a run.
+
+    Raises:
+        InputError: a parameter of the model is not known.
+    """
+    sizes = {"input_len": run.input_len, "output_len": run.output_len, "num_features": run.series.num_sensors}
+    recipe = run.recipe
+    callbacks: list[BasicTSCallback] = []
+    if recipe.patience is not None:
+        callbacks.append(EarlyStopping(recipe.patience))
+    if recipe.clip_grad_norm is not None:
+        callbacks.append(GradientClipping(recipe.clip_grad_norm))
+    return BasicTSForecastingConfig(
+        model=entry.model,
+        model_config=entry.build_config(**sizes, num_time_in_day=run.series.steps_per_day, **run.model_params),
+        dataset_name=run.series.name,
+        dataset_params={"data_file_path": str(data_dir)},
+        input_len=run.input_len,
+        output_len=run.output_len,
+        use_timestamps=True,
+        memmap=False,
+        null_val=run.series.null_value,
+        scaler=GlobalZScoreScaler,
+        norm_each_channel=False,
+        rescale=True,
+        taskflow=OriginalScaleTaskFlow(),
+        callbacks=callbacks,
+        metrics=list(METRICS),
+        target_metric=recipe.select_by,
+        loss=LOSSES[recipe.loss],
+        optimizer=Adam,
+        optimizer_params={"lr": recipe.lr, "weight_decay": recipe.weight_decay},
+        lr_scheduler=MultiStepLR if recipe.milestones else None,
+        lr_scheduler_params={"milestones": list(recipe.milestones), "gamma": recipe.gamma},
+        num_epochs=recipe.num_epochs,
+        train_batch_size=recipe.batch_size,
+        eval_after_train=False,
+        seed=run.seed,
+        gpus=gpus,
+        ckpt_save_dir=str(folder),
+    )
+
+
+def quiet_host() -> None:
+    """Let the host's own loggers speak of warnings only."""
+    for name in _HOST_LOGGERS:
+        get_logger(name).setLevel(logging.WARNING)

@@ -1,0 +1,38 @@
+"""Training losses on the original scale of the series.
+
+Plain functions without defaults, because BasicTS's own runner rebuilds a loss from its code object and would drop them.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def masked_mae(prediction: Tensor, targets: Tensor, targets_mask: Tensor) -> Tensor:
+    """Mean absolute error over the readings `[B, H, N]` that are not missing; 0 where all are."""
+    return _masked_mean((prediction - targets).abs(), targets_mask)
+
+
+def masked_huber(prediction: Tensor, targets: Tensor, targets_mask: Tensor) -> Tensor:
+    """Huber loss with delta 1 over the readings `[B, H, N]` that are not missing; 0 where all are."""
+    return _masked_mean(F.huber_loss(prediction, targets, reduction="none"), targets_mask)
+
+
+def huber(prediction: Tensor, targets: Tensor) -> Tensor:
+    """Huber loss with delta 1 over all readings, the missing ones included: what STAEformer's authors minimise."""
+    return F.huber_loss(prediction, targets)
+
+
+def _masked_mean(errors: Tensor, mask: Tensor) -> Tensor:
+    # where, not a product: a missing reading may be NaN, and NaN times 0 is NaN.
+    return torch.where(mask, errors, 0).sum() / mask.sum().clamp(min=1)
+
+
+LOSSES: dict[str, Callable[..., Tensor]] = {"masked_mae": masked_mae, "masked_huber": masked_huber, "huber": huber}
+
+
+def is_masked(loss: str) -> bool:
+    """Whether a loss leaves missing readings out."""
+    return loss.startswith("masked_")

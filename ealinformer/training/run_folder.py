@@ -1,0 +1,72 @@
+"""One run, one folder: what was asked for, what happened, and the log."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ealinformer.errors import InputError
+from ealinformer.files import write_text
+from ealinformer.training.config import RunConfig
+
+CONFIG, STATUS, METRICS, LOG = "config.json", "run.json", "metrics.json", "train.log"
+
+
+def default_folder(run: RunConfig, root: Path = Path("checkpoints")) -> Path:
+    """`checkpoints/<MODEL>/<DATASET>/<time>-seed<seed>`."""
+    return root / run.model / run.series.name / f"{datetime.now():%Y%m%d-%H%M%S}-seed{run.seed}"
+
+
+def create(folder: Path, run: RunConfig) -> None:
+    """Make the folder of a new run and write its config.
+
+    Raises:
+        InputError: it cannot be made, or already holds something.
+    """
+    try:
+        if folder.is_dir() and any(folder.iterdir()):
+            raise InputError(f"output folder {folder} already holds files; name another one with --output-dir")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"output folder {folder} cannot be made: {error.strerror}") from error
+    write_text(folder / CONFIG, run.model_dump_json(indent=2) + "\n")
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file whole."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a run.
+
+    Raises:
+        InputError: it is not there or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+
+
+@contextmanager
+def logging_to(folder: Path) -> Iterator[logging.Logger]:
+    """A logger that writes bare messages to standard error and, with the time, to the folder's log."""
+    logger = logging.getLogger(f"ealinformer.run.{folder}")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    console = logging.StreamHandler(sys.stderr)
+    file = logging.FileHandler(folder / LOG, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s  %(message)s"))
+    for handler in (console, file):
+        logger.addHandler(handler)
+    try:
+        yield logger
+    finally:
+        for handler in (console, file):
+            logger.removeHandler(handler)
+            handler.close()
