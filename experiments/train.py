@@ -38,9 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     settings = [*given.settings, *(f"{key}={value}" for key, value in short.items() if value is not None)]
     config = resolve(load_config(given.config), model=given.model, recipe=given.recipe, settings=settings)
-    train(
-        prepare_job(config, CATALOGUE, datasets_dir=given.datasets_dir, folder=given.output_dir, gpus=given.gpus)
-    )
+    train(prepare_job(config, CATALOGUE, datasets_dir=given.datasets_dir, folder=given.output_dir, gpus=given.gpus))
 
 
 if __name__ == "__main__":

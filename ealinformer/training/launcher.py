@@ -1,5 +1,6 @@
 """Train a run from its config to its metrics, or score a checkpoint: what the command lines call."""
 
+import logging
 import statistics
 import time
 from dataclasses import dataclass
@@ -126,8 +127,7 @@ def _train_on_this_rank(job: Job) -> None:
     memory = PeakMemory(cuda=job.gpus is not None)
     started = time.monotonic()
     with run_folder.logging_to(job.folder) as logger:
-        runner = _build_runner(job)
-        runner.init_logger(logger)
+        runner = _build_runner(job, logger)
         logger.info(_headline(job, runner))
         runner.train()
         if not is_master():
@@ -154,7 +154,9 @@ def _train_on_this_rank(job: Job) -> None:
         title = f"{job.run.model} on {job.run.series.name}"
         loss_curves({title: runner.history.rows}, job.folder / "loss.png", unit=job.run.series.unit, note=note)
         logger.info(f"\n{describe_score(metrics)}\n")
-        logger.info(f"run folder  {job.folder}  (metrics.json, history.csv, loss.png, best.pt, train.log, tensorboard/)")
+        logger.info(
+            f"run folder  {job.folder}  (metrics.json, history.csv, loss.png, best.pt, train.log, tensorboard/)"
+        )
 
 
 def evaluate(job: Job, checkpoint: Path, split: str) -> dict[str, Any]:
@@ -183,9 +185,9 @@ def describe_score(metrics: dict[str, Any]) -> str:
     return f"{head}\n{metrics_table(metrics)}"
 
 
-def _build_runner(job: Job) -> ForecastingRunner:
+def _build_runner(job: Job, log: logging.Logger | None = None) -> ForecastingRunner:
     config = host_config(job.run, job.entry, data_dir=job.data_dir, folder=job.folder, gpus=job.gpus)
-    return ForecastingRunner(config, job.run)
+    return ForecastingRunner(config, job.run, log)
 
 
 def _score(job: Job, runner: ForecastingRunner, state: dict[str, Any], split: str) -> dict[str, Any]:

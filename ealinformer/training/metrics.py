@@ -65,9 +65,7 @@ class MetricSums:
         return {"average": self.average(), "horizons": self.horizons()}
 
 
-def _divide(
-    absolute: float, squared: float, count: float, relative: float, nonzero: float
-) -> dict[str, float | None]:
+def _divide(absolute: float, squared: float, count: float, relative: float, nonzero: float) -> dict[str, float | None]:
     return {
         "MAE": absolute / count if count else None,
         "RMSE": (squared / count) ** 0.5 if count else None,

@@ -7,6 +7,7 @@ no prediction is written unless asked for; a run is not resumed behind the user'
 early stopping the same decision, on every rank.
 """
 
+import logging
 import math
 import time
 from dataclasses import dataclass, field
@@ -56,9 +57,11 @@ class Score:
 class ForecastingRunner(BasicTSRunner):
     """Trains one run and leaves its checkpoints, history and TensorBoard events in the run's folder."""
 
-    def __init__(self, cfg: Any, run: RunConfig) -> None:
+    def __init__(self, cfg: Any, run: RunConfig, log: logging.Logger | None = None) -> None:
         super().__init__(cfg)
         self.run = run
+        # The host keeps its own logger, which is quiet; what a user reads goes through this one.
+        self.log = log or logging.getLogger(__name__)
         self.folder = Path(cfg.ckpt_save_dir)
         self.history = History(self.folder / "history.csv")
         self.step = 0
@@ -130,7 +133,7 @@ class ForecastingRunner(BasicTSRunner):
                 break
             if epoch < self.num_epochs:
                 left = (time.monotonic() - started) / epoch * (self.num_epochs - epoch)
-                self.logger.info(f"at most {duration(left)} left")
+                self.log.info(f"at most {duration(left)} left")
 
     def _train_epoch(self, epoch: int) -> tuple[Score, int]:
         """One pass over the training windows: its score (model in training mode) and the number of steps taken."""
@@ -138,7 +141,7 @@ class ForecastingRunner(BasicTSRunner):
         total = len(self.train_data_loader)
         title = f"epoch {epoch}/{self.num_epochs}"
         before = self.step
-        for data in track(self.train_data_loader, total, title, self.logger, lambda: score.loss):
+        for data in track(self.train_data_loader, total, title, self.log, lambda: score.loss):
             self.step += 1
             self._train_step(data, epoch, score)
             if self.step == self.run.max_steps:
@@ -199,7 +202,7 @@ class ForecastingRunner(BasicTSRunner):
     def _score(self, loader: DataLoader, title: str, *, keep_predictions: bool = False) -> Score:
         self.model.eval()
         score = self._new_score()
-        for data in track(loader, len(loader), title, self.logger):
+        for data in track(loader, len(loader), title, self.log):
             forward_return = self._predict(self.bare_model, data)
             self.callback_handler.trigger("on_compute_loss", self, forward_return=forward_return)
             self._add(score, forward_return, self._metric_forward(self.loss, forward_return))
@@ -251,7 +254,7 @@ class ForecastingRunner(BasicTSRunner):
         if is_master():
             self.history.add(row)
         best = "  best so far" if epoch == self.best_epoch else ""
-        self.logger.info(
+        self.log.info(
             f"epoch {epoch:>3}/{self.num_epochs}  train loss {row['train_loss']:.3f}  val loss {row['val_loss']:.3f}  "
             f"MAE {row['val_MAE']:.3f}  RMSE {row['val_RMSE']:.3f}  MAPE {row['val_MAPE']:.2f} %  lr {rate:.0e}  "
             f"{duration(seconds)} + {duration(row['val_seconds'])}{best}"
@@ -282,4 +285,3 @@ class ForecastingRunner(BasicTSRunner):
             if self.lr_scheduler is not None:
                 state["lr_scheduler"] = self.lr_scheduler.state_dict()
         save_checkpoint(self.folder / name, self.run, state)
-
