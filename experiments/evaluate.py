@@ -8,6 +8,7 @@ from pathlib import Path
 from _common import CATALOGUE, add_run_arguments
 
 from ealinformer.cli import ArgumentParser, run
+from ealinformer.measure import provenance
 from ealinformer.training import load_config
 from ealinformer.training.launcher import describe_score, evaluate, prepare_job
 from ealinformer.training.predictions import check_path
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = resolve(load_config(given.config), model=given.model, settings=given.settings)
     job = prepare_job(config, CATALOGUE, datasets_dir=given.datasets_dir, gpus=given.gpus)
     metrics = evaluate(dataclasses.replace(job, predictions=given.predictions), given.checkpoint, given.split)
-    print(json.dumps(metrics, indent=2) if given.json else describe_score(metrics))
+    print(json.dumps({**metrics, **provenance()}, indent=2) if given.json else describe_score(metrics))
 
 
 if __name__ == "__main__":

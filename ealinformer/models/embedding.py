@@ -32,7 +32,7 @@ class SpatioTemporalEmbedding(nn.Module):
 
     def forward(self, inputs: Tensor, timestamps: Tensor) -> Tensor:
         """`[B, L, N]` readings and `[B, L, 2]` time of day and day of week in [0, 1) -> `[B, N, L, D]`."""
-        batch, length, num_features = inputs.shape
+        batch, _, num_features = inputs.shape
         # Rounding, not truncation: 1/3 of a day in float32 times 288 must not fall into slot 95. A series whose clock
         # lies off the grid rounds up to the end of the day, which is its beginning.
         day_slot = (timestamps[..., 0] * self.num_time_in_day).round().long() % self.num_time_in_day

@@ -123,7 +123,7 @@ def describe(error: ValidationError) -> str:
 
 def _nested_schema(title: str, location: tuple[int | str, ...]) -> type[BaseModel] | None:
     """The schema in which a key at `location` below the schema `title` would have to stand."""
-    schema = _SCHEMAS.get(title)
-    if location and schema is not None:
-        return {"series": SeriesSpec, "recipes": Recipe, "recipe": Recipe}.get(str(location[0]))
-    return schema
+    if not location:
+        return _SCHEMAS.get(title)
+    below: dict[str, type[BaseModel]] = {"series": SeriesSpec, "recipes": Recipe, "recipe": Recipe}
+    return below.get(str(location[0]))

@@ -11,6 +11,7 @@ import torch
 from easytorch.launcher import dist_wrap
 from easytorch.utils import is_master
 
+from ealinformer.data.meta import Split
 from ealinformer.data.prepared import PreparedSeries, open_prepared
 from ealinformer.errors import InputError
 from ealinformer.measure import PeakMemory, provenance
@@ -159,7 +160,7 @@ def _train_on_this_rank(job: Job) -> None:
         )
 
 
-def evaluate(job: Job, checkpoint: Path, split: str) -> dict[str, Any]:
+def evaluate(job: Job, checkpoint: Path, split: Split) -> dict[str, Any]:
     """Score a checkpoint on a split; the same numbers as at the end of its training.
 
     Raises:
@@ -190,7 +191,7 @@ def _build_runner(job: Job, log: logging.Logger | None = None) -> ForecastingRun
     return ForecastingRunner(config, job.run, log)
 
 
-def _score(job: Job, runner: ForecastingRunner, state: dict[str, Any], split: str) -> dict[str, Any]:
+def _score(job: Job, runner: ForecastingRunner, state: dict[str, Any], split: Split) -> dict[str, Any]:
     score = runner.evaluate(split, keep_predictions=job.predictions is not None)
     data = open_prepared(job.data_dir)
     if job.predictions is not None:
@@ -200,13 +201,12 @@ def _score(job: Job, runner: ForecastingRunner, state: dict[str, Any], split: st
         "dataset": job.run.series.name,
         "simulated": job.run.series.simulated,
         "split": split,
-        "windows": data.meta["steps"][split] - job.run.input_len - job.run.output_len + 1,  # type: ignore[literal-required]
+        "windows": data.meta["steps"][split] - job.run.input_len - job.run.output_len + 1,
         **score.sums.as_dict(),
         "epoch": state["epoch"],
         "parameters": sum(p.numel() for p in runner.bare_model.parameters()),
         "recipe": job.run.recipe_name,
         "seed": job.run.seed,
-        **provenance(),
     }
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 NULL_TOLERANCE = 5e-5  # BasicTS's: readings this near to the null value are missing
 
 
-def missing_mask(targets: Tensor, null_value: float) -> Tensor:
+def present_mask(targets: Tensor, null_value: float) -> Tensor:
     """True where a reading is present, in the shape of `targets`."""
     present = ~torch.isnan(targets)
     return present if null_value != null_value else present & ((targets - null_value).abs() > NULL_TOLERANCE)
@@ -34,7 +34,7 @@ class MetricSums:
 
     @torch.no_grad()
     def update(self, prediction: Tensor, targets: Tensor, mask: Tensor) -> None:
-        """Add a batch: forecasts and readings `[B, H, N]` on the original scale, True in `mask` where one is present."""
+        """Add a batch of forecasts and readings `[B, H, N]`, in units of the series; `mask` is True where one is present."""
         # One float64 copy of the errors: sums of millions of float32 squares would lose digits.
         errors = torch.where(mask, prediction.double() - targets.double(), 0).abs()
         nonzero = mask & (targets.abs() > NULL_TOLERANCE)

@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from ealinformer.data.meta import SPLITS, Split
 from ealinformer.data.prepared import PreparedSeries
 from ealinformer.errors import InputError
 from ealinformer.files import replaced_whole
 from ealinformer.training.config import RunConfig
 
 
-def save_predictions(path: Path, prediction: np.ndarray, data: PreparedSeries, split: str, run: RunConfig) -> None:
+def save_predictions(path: Path, prediction: np.ndarray, data: PreparedSeries, split: Split, run: RunConfig) -> None:
     """Write an `.npz` with `prediction` and `targets` `[W, H, N]`, `timestamps` `[W, H, 2]` and `sensor_ids` `[N]`.
 
     Readings are on the original scale; missing ones are `null_value`. `times` `[W, H]` is the calendar time of each
@@ -23,8 +24,8 @@ def save_predictions(path: Path, prediction: np.ndarray, data: PreparedSeries, s
     check_path(path)
     arrays = {
         "prediction": prediction,
-        "targets": target_windows(data.data(split), run),  # type: ignore[arg-type]
-        "timestamps": target_windows(data.timestamps(split), run),  # type: ignore[arg-type]
+        "targets": target_windows(data.data(split), run),
+        "timestamps": target_windows(data.timestamps(split), run),
         "times": target_windows(split_times(data, split)[:, None], run)[..., 0],
         "sensor_ids": np.array(data.sensor_ids()),
         "null_value": np.float32(data.null_value),
@@ -47,9 +48,9 @@ def target_windows(rows: np.ndarray, run: RunConfig) -> np.ndarray:
     return np.moveaxis(windows, -1, 1)
 
 
-def split_times(data: PreparedSeries, split: str) -> np.ndarray:
+def split_times(data: PreparedSeries, split: Split) -> np.ndarray:
     """Calendar time of the rows of a split, `datetime64[m]` `[T_split]`."""
-    before = {"train": 0, "val": data.meta["steps"]["train"]}
-    before["test"] = before["val"] + data.meta["steps"]["val"]
-    rows = before[split] + np.arange(data.meta["steps"][split])  # type: ignore[literal-required]
+    steps = data.meta["steps"]
+    before = sum(steps[earlier] for earlier in SPLITS[: SPLITS.index(split)])
+    rows = before + np.arange(steps[split])
     return np.datetime64(data.start, "m") + rows * np.timedelta64(data.interval_minutes, "m")

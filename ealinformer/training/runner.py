@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Subset
 
+from ealinformer.data.meta import Split
 from ealinformer.training.checkpoint import save_checkpoint
 from ealinformer.training.config import RunConfig
 from ealinformer.training.history import History
@@ -190,7 +191,7 @@ class ForecastingRunner(BasicTSRunner):
         self._save_best_model(train_epoch or 0, f"val/{self.target_metric}")
 
     @torch.no_grad()
-    def evaluate(self, split: str, *, keep_predictions: bool = False) -> Score:
+    def evaluate(self, split: Split, *, keep_predictions: bool = False) -> Score:
         """Score a split with the weights that the model has now.
 
         With `keep_predictions` the forecasts `[B, H, N]` of all windows, in order, are in `Score.predictions`.

@@ -6,7 +6,7 @@ import torch
 from basicts.runners.basicts_runner import BasicTSRunner
 from basicts.runners.taskflow import BasicTSForecastingTaskFlow
 
-from ealinformer.training.metrics import missing_mask
+from ealinformer.training.metrics import present_mask
 
 
 class OriginalScaleTaskFlow(BasicTSForecastingTaskFlow):
@@ -18,7 +18,7 @@ class OriginalScaleTaskFlow(BasicTSForecastingTaskFlow):
 
     def preprocess(self, runner: BasicTSRunner, data: dict[str, Any]) -> dict[str, Any]:
         """Adds `targets_mask` `[B, H, N]` (True where a reading is present) and z-scores `inputs` `[B, L, N]`."""
-        data["targets_mask"] = missing_mask(data["targets"], runner.cfg.null_val)
+        data["targets_mask"] = present_mask(data["targets"], runner.cfg.null_val)
         data["inputs"] = torch.nan_to_num(runner.scaler.transform(data["inputs"]))
         return data
 
