@@ -1,5 +1,6 @@
 """Train a model on a prepared data set and score it on the test part."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, metavar="N", help="windows in a step")
     parser.add_argument("--max-steps", type=int, metavar="N", help="stop after N steps, score what is there")
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="folder of the run, new or empty")
+    parser.add_argument("--predictions", action="store_true", help="write predictions.npz of the test part, too")
     given = parser.parse_args(arguments)
 
     short = {
@@ -38,7 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     settings = [*given.settings, *(f"{key}={value}" for key, value in short.items() if value is not None)]
     config = resolve(load_config(given.config), model=given.model, recipe=given.recipe, settings=settings)
-    train(prepare_job(config, CATALOGUE, datasets_dir=given.datasets_dir, folder=given.output_dir, gpus=given.gpus))
+    job = prepare_job(config, CATALOGUE, datasets_dir=given.datasets_dir, folder=given.output_dir, gpus=given.gpus)
+    if given.predictions:
+        job = dataclasses.replace(job, predictions=job.folder / "predictions.npz")
+    train(job)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from ealinformer.cli import ArgumentParser, run
-from ealinformer.data.simulate import SimulatedTraffic, simulate_traffic, write_raw
+from ealinformer.data.simulation import SimulatedTraffic, simulate_traffic, write_raw
 from ealinformer.data.spec import SeriesSpec
 from ealinformer.errors import InputError
 

@@ -43,7 +43,7 @@ class SeriesSpec(BaseModel):
     graph_file: str | None = None  # edge list .csv or adjacency .npy, .npz, .pkl
     ids_file: str | None = None  # sensor ids in column order, one a line, where an edge list uses ids
     day_of_week: Literal["calendar", "row"] = "calendar"  # "row" counts days from row 0, as BasicTS's scripts do
-    simulated: bool = False  # made by data.simulate; tables and figures say so
+    simulated: bool = False  # made by data.simulation; tables and figures say so
     allow_gaps: bool = False  # rows may be left out of a file with times, which then set the timestamps
     raw_source: Source = Source()
     graph_source: Source = Source()

@@ -34,7 +34,7 @@ class MetricSums:
 
     @torch.no_grad()
     def update(self, prediction: Tensor, targets: Tensor, mask: Tensor) -> None:
-        """Add a batch of forecasts and readings `[B, H, N]`, in units of the series; `mask` is True where one is present."""
+        """Add a batch of forecasts and readings `[B, H, N]` in units of the series; `mask` says which are present."""
         # One float64 copy of the errors: sums of millions of float32 squares would lose digits.
         errors = torch.where(mask, prediction.double() - targets.double(), 0).abs()
         nonzero = mask & (targets.abs() > NULL_TOLERANCE)

@@ -1,5 +1,6 @@
 """Forecasts of a split in one file, with what is needed to read it alone."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +35,31 @@ def save_predictions(path: Path, prediction: np.ndarray, data: PreparedSeries, s
         np.savez_compressed(temporary, **arrays)
 
 
+def read_predictions(path: Path) -> dict[str, np.ndarray]:
+    """The arrays that `save_predictions` wrote.
+
+    Raises:
+        InputError: the file is not there or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} cannot be read as predictions: {error}") from error
+
+
 def check_path(path: Path) -> None:
     """Raises InputError when `path` cannot become an .npz file."""
     if path.suffix != ".npz":
         raise InputError(f"predictions {path}: a name that ends in .npz is expected")
     if not path.parent.is_dir():
         raise InputError(f"predictions {path}: the folder {path.parent} is not there")
+
+
+def input_windows(rows: np.ndarray, run: RunConfig) -> np.ndarray:
+    """What every window is forecast from: `[T, ...]` -> a view `[W, L, ...]`."""
+    windows = sliding_window_view(rows[: len(rows) - run.output_len], run.input_len, axis=0)
+    return np.moveaxis(windows, -1, 1)
 
 
 def target_windows(rows: np.ndarray, run: RunConfig) -> np.ndarray:

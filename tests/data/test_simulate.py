@@ -17,22 +17,22 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
-from ealinformer.data import simulate
-from ealinformer.data.network import build_network, incoming_roads
-from ealinformer.data.simulate import (
+from ealinformer.data.simulation import (
+    Quantity,
     SimulatedTraffic,
     iterate_traffic,
     simulate_network,
     simulate_traffic,
     write_raw,
 )
+from ealinformer.data.simulation.network import build_network, incoming_roads
 from ealinformer.errors import InputError
 from ealinformer.training.config import load_config
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "simulate_traffic.py"
 DAY = 288  # steps of 5 minutes
 WEEK = 7 * DAY
-QUANTITIES: tuple[simulate.Quantity, ...] = ("flow", "speed")
+QUANTITIES: tuple[Quantity, ...] = ("flow", "speed")
 Array = NDArray[np.float64]
 
 
@@ -55,7 +55,7 @@ def zero_runs(column: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 @pytest.mark.parametrize("quantity", QUANTITIES)
-def test_same_seed_same_bits(quantity: simulate.Quantity) -> None:
+def test_same_seed_same_bits(quantity: Quantity) -> None:
     one, two = (simulate_traffic(23, 500, seed=3, quantity=quantity) for _ in range(2))
     np.testing.assert_array_equal(one.values, two.values)
     np.testing.assert_array_equal(one.adjacency.toarray(), two.adjacency.toarray())
@@ -69,7 +69,7 @@ def test_other_seeds_give_other_series_and_roads() -> None:
 
 @pytest.mark.parametrize("quantity", QUANTITIES)
 @pytest.mark.parametrize("block_steps", [1, 7, 288, 601, 5000])
-def test_blocks_join_to_the_series(quantity: simulate.Quantity, block_steps: int) -> None:
+def test_blocks_join_to_the_series(quantity: Quantity, block_steps: int) -> None:
     whole = simulate_traffic(13, 601, quantity=quantity, missing_share=0.1).values
     blocks = list(iterate_traffic(13, 601, quantity=quantity, missing_share=0.1, block_steps=block_steps))
     assert [len(block) for block in blocks[:-1]] == [block_steps] * (len(blocks) - 1)
@@ -78,7 +78,7 @@ def test_blocks_join_to_the_series(quantity: simulate.Quantity, block_steps: int
 
 def test_memory_bound_does_not_change_the_series(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = simulate_traffic(13, 601).values
-    monkeypatch.setattr(simulate, "READINGS_PER_BLOCK", 100)
+    monkeypatch.setattr("ealinformer.data.simulation.traffic.READINGS_PER_BLOCK", 100)
     np.testing.assert_array_equal(simulate_traffic(13, 601).values, whole)
 
 
@@ -96,7 +96,7 @@ def test_network_is_that_of_the_series() -> None:
     ("num_sensors", "num_steps", "interval"),
     [(1, 1, 5), (1, 2000, 5), (2, 63, 5), (7, 289, 15), (63, 7, 1), (63, 400, 60), (8, 10, 1440), (9, 63, 5)],
 )
-def test_shapes(quantity: simulate.Quantity, num_sensors: int, num_steps: int, interval: int) -> None:
+def test_shapes(quantity: Quantity, num_sensors: int, num_steps: int, interval: int) -> None:
     traffic = simulate_traffic(num_sensors, num_steps, quantity=quantity, interval_minutes=interval)
     assert traffic.values.shape == (num_steps, num_sensors)
     assert traffic.values.dtype == np.float32
@@ -195,7 +195,7 @@ def test_coarse_and_fine_intervals_show_the_same_day() -> None:
 
 
 @pytest.mark.parametrize("quantity", QUANTITIES)
-def test_waves_travel_downstream_with_the_delay_of_the_road(quantity: simulate.Quantity) -> None:
+def test_waves_travel_downstream_with_the_delay_of_the_road(quantity: Quantity) -> None:
     traffic = simulate_traffic(40, 4 * WEEK, quantity=quantity, missing_share=0.0)
     residual = traffic.values - slot_means(traffic.values, WEEK)
     upstream, metres, is_chain = incoming_roads(traffic.adjacency)
@@ -227,10 +227,10 @@ def test_delay_is_a_matter_of_minutes_not_of_steps() -> None:
 
 @pytest.mark.parametrize("quantity", QUANTITIES)
 def test_incidents_cut_the_readings_here_and_later_downstream(
-    quantity: simulate.Quantity, monkeypatch: pytest.MonkeyPatch
+    quantity: Quantity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     busy = simulate_traffic(40, 2 * WEEK, quantity=quantity, missing_share=0.0)
-    monkeypatch.setattr(simulate, "DAYS_BETWEEN_INCIDENTS", 1e12)
+    monkeypatch.setattr("ealinformer.data.simulation.incidents.DAYS_BETWEEN_INCIDENTS", 1e12)
     calm = simulate_traffic(40, 2 * WEEK, quantity=quantity, missing_share=0.0)
     cut = calm.values - busy.values
     assert cut.sum() > 0
@@ -330,7 +330,7 @@ class Bench:
     [("flow", 0, 0.25, 0.15, 0.10), ("flow", 1, 0.25, 0.15, 0.10), ("speed", 0, 0.20, 0.05, 0.05)],
 )
 def test_neighbours_and_the_last_hour_pay(
-    quantity: simulate.Quantity, seed: int, over_weekly: float, over_last: float, over_own: float
+    quantity: Quantity, seed: int, over_weekly: float, over_last: float, over_own: float
 ) -> None:
     """A linear rule that sees neighbours has to win clearly: else the demo could not tell a good model from none."""
     bench = Bench(simulate_traffic(40, 28 * DAY, seed=seed, quantity=quantity))
@@ -344,7 +344,7 @@ def test_memory_of_a_large_network() -> None:
     """20,000 sensors by a day hold 23 MB; blocks of all intermediate arrays may add as much as the bound says."""
     code = (
         "import resource\n"
-        "from ealinformer.data.simulate import simulate_traffic\n"
+        "from ealinformer.data.simulation import simulate_traffic\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "traffic = simulate_traffic(20_000, 288)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, traffic.values.shape)\n"
