@@ -1,18 +1,20 @@
 """Checkpoints: written whole, read without running code, refused where they do not fit."""
 
-import pickle
+import io
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from ealinformer.errors import InputError
 from ealinformer.files import replaced_whole
-from ealinformer.training.config import RunConfig
+from ealinformer.training.config import RunConfig, describe
 
 FORMAT = 1
+_KEYS = ("format", "run", "model", "epoch", "scaler")
 
 
 def save_checkpoint(path: Path, run: RunConfig, state: dict[str, Any]) -> None:
@@ -23,7 +25,10 @@ def save_checkpoint(path: Path, run: RunConfig, state: dict[str, Any]) -> None:
     """
     content = {"format": FORMAT, "run": run.model_dump_json(), **state}
     with replaced_whole(path) as temporary:
-        torch.save(content, temporary)
+        # Through memory, because torch's own writer makes a RuntimeError of a full disk.
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_checkpoint(path: Path) -> tuple[RunConfig, dict[str, Any]]:
@@ -35,12 +40,19 @@ def load_checkpoint(path: Path) -> tuple[RunConfig, dict[str, Any]]:
     if not path.is_file():
         raise InputError(f"checkpoint {path} is not there")
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch compares no checksums
+        if damaged:
+            raise zipfile.BadZipFile(damaged)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of a foreign file, zipfile and torch raise errors of every kind
         raise InputError(f"{path} cannot be read as a checkpoint: it is damaged or another kind of file") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT or "model" not in content:
+    if not isinstance(content, dict) or content.get("format") != FORMAT or any(key not in content for key in _KEYS):
         raise InputError(f"{path} is not a checkpoint of this project (format {FORMAT} is expected)")
-    return RunConfig.model_validate_json(content["run"]), content
+    try:
+        return RunConfig.model_validate_json(content["run"]), content
+    except ValidationError as error:
+        raise InputError(f"{path} holds the config of another version of this project: {describe(error)}") from error
 
 
 def check_fits(path: Path, saved: RunConfig, wanted: RunConfig) -> None:

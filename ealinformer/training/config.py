@@ -11,6 +11,7 @@ from ealinformer.data.spec import SeriesSpec, Source
 from ealinformer.errors import InputError, suggestion
 
 PositiveInt = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy takes
 
 
 class _Strict(BaseModel):
@@ -51,7 +52,7 @@ class Experiment(_Strict):
     output_len: PositiveInt = 12
     model_params: dict[str, Any] = {}  # fields of the model's config class
     recipes: dict[str, Recipe] = {"authors": Recipe()}
-    seed: Annotated[int, Field(ge=0)] = 42
+    seed: Seed = 42
 
     @model_validator(mode="before")
     @classmethod
@@ -72,7 +73,7 @@ class RunConfig(_Strict):
     model_params: dict[str, Any]
     recipe_name: str
     recipe: Recipe
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
     max_steps: PositiveInt | None = None
 
 
@@ -100,7 +101,8 @@ def load_config(path: Path) -> Experiment:
     except Exception as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f", line {lines[-1]}" if lines else ""
-        raise InputError(f"{path}{where}: {type(error).__name__}: {error}") from error
+        said = " ".join(str(error).split())
+        raise InputError(f"{path}{where}: {type(error).__name__}: {said}") from error
     if not isinstance(config, Experiment):
         found = "nothing of that name" if config is None else f"a {type(config).__name__}"
         raise InputError(f"{path} has to set CONFIG to an Experiment, found {found}")
@@ -109,7 +111,9 @@ def load_config(path: Path) -> Experiment:
 
 def describe(error: ValidationError) -> str:
     """The first complaint of pydantic as one line: key, what was found, what was expected."""
-    first = error.errors()[0]
+    complaints = error.errors()
+    # A mistyped key is also a missing one, and the suggestion says more.
+    first = next((one for one in complaints if one["type"] == "extra_forbidden"), complaints[0])
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         schema = _nested_schema(error.title, first["loc"][:-1])
@@ -125,5 +129,6 @@ def _nested_schema(title: str, location: tuple[int | str, ...]) -> type[BaseMode
     """The schema in which a key at `location` below the schema `title` would have to stand."""
     if not location:
         return _SCHEMAS.get(title)
-    below: dict[str, type[BaseModel]] = {"series": SeriesSpec, "recipes": Recipe, "recipe": Recipe}
-    return below.get(str(location[0]))
+    sources = dict.fromkeys(("raw_source", "graph_source", "ids_source"), Source)
+    below: dict[str, type[BaseModel]] = {"series": SeriesSpec, "recipes": Recipe, "recipe": Recipe, **sources}
+    return next((below[str(part)] for part in reversed(location) if part in below), None)

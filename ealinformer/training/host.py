@@ -4,13 +4,14 @@ import logging
 from pathlib import Path
 
 from basicts.configs import BasicTSForecastingConfig
-from basicts.runners.callback import BasicTSCallback, EarlyStopping, GradientClipping
+from basicts.runners.callback import BasicTSCallback, GradientClipping
 from easytorch.utils import get_logger
 from torch.optim import Adam
 from torch.optim.lr_scheduler import MultiStepLR
 
 from ealinformer.models import ModelEntry
 from ealinformer.training.config import RunConfig
+from ealinformer.training.early_stopping import PatientStopping
 from ealinformer.training.losses import LOSSES
 from ealinformer.training.scaler import GlobalZScoreScaler
 from ealinformer.training.taskflow import OriginalScaleTaskFlow
@@ -31,7 +32,7 @@ def host_config(
     recipe = run.recipe
     callbacks: list[BasicTSCallback] = []
     if recipe.patience is not None:
-        callbacks.append(EarlyStopping(recipe.patience))
+        callbacks.append(PatientStopping(recipe.patience))
     if recipe.clip_grad_norm is not None:
         callbacks.append(GradientClipping(recipe.clip_grad_norm))
     return BasicTSForecastingConfig(

@@ -12,12 +12,13 @@ from torch import Tensor
 
 def masked_mae(prediction: Tensor, targets: Tensor, targets_mask: Tensor) -> Tensor:
     """Mean absolute error over the readings `[B, H, N]` that are not missing; 0 where all are."""
-    return _masked_mean((prediction - targets).abs(), targets_mask)
+    return _masked_mean((prediction - _without_nan(targets, targets_mask)).abs(), targets_mask)
 
 
 def masked_huber(prediction: Tensor, targets: Tensor, targets_mask: Tensor) -> Tensor:
     """Huber loss with delta 1 over the readings `[B, H, N]` that are not missing; 0 where all are."""
-    return _masked_mean(F.huber_loss(prediction, targets, reduction="none"), targets_mask)
+    errors = F.huber_loss(prediction, _without_nan(targets, targets_mask), reduction="none")
+    return _masked_mean(errors, targets_mask)
 
 
 def huber(prediction: Tensor, targets: Tensor) -> Tensor:
@@ -25,8 +26,12 @@ def huber(prediction: Tensor, targets: Tensor) -> Tensor:
     return F.huber_loss(prediction, targets)
 
 
+def _without_nan(targets: Tensor, mask: Tensor) -> Tensor:
+    # Before the error is taken: masked out after it, a NaN still reaches the gradient of the forecast as 0 * NaN.
+    return torch.where(mask, targets, 0)
+
+
 def _masked_mean(errors: Tensor, mask: Tensor) -> Tensor:
-    # where, not a product: a missing reading may be NaN, and NaN times 0 is NaN.
     return torch.where(mask, errors, 0).sum() / mask.sum().clamp(min=1)
 
 

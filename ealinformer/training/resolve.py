@@ -62,5 +62,5 @@ def _parse(setting: str) -> tuple[str, Any]:
         raise InputError(f"--set {setting}: key=value is expected")
     try:
         return key.strip(), ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return key.strip(), text

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Subset
 from ealinformer.data.meta import Split
 from ealinformer.training.checkpoint import save_checkpoint
 from ealinformer.training.config import RunConfig
+from ealinformer.training.early_stopping import is_better
 from ealinformer.training.history import History
 from ealinformer.training.losses import is_masked
 from ealinformer.training.metrics import MetricSums
@@ -116,16 +117,15 @@ class ForecastingRunner(BasicTSRunner):
                 self.train_data_loader.sampler.set_epoch(epoch)
             self.callback_handler.trigger("on_epoch_start", self, epoch=epoch)
             score, steps = self._train_epoch(epoch)
+            self._fill_meters("train", score, epoch_started)
+            self.plt_meters("train", epoch)
             rate = self.optimizer.param_groups[0]["lr"]
             if self.lr_scheduler is not None:
                 self.lr_scheduler.step()
-            train_seconds = time.monotonic() - epoch_started
-            self._fill_meters("train", score, train_seconds)
-            self.plt_meters("train", epoch)
             if epoch % self.val_interval == 0 or self.should_training_stop or epoch == self.num_epochs:
                 self.validate(train_epoch=epoch)
             self.callback_handler.trigger("on_epoch_end", self, epoch=epoch, step=self.step)
-            self._record_epoch(epoch, steps, score, rate, train_seconds)
+            self._record_epoch(epoch, steps, rate)
             self._save_model(epoch)
             self.reset_meters()
             if self.should_training_stop:
@@ -184,7 +184,7 @@ class ForecastingRunner(BasicTSRunner):
         self.callback_handler.trigger("on_validate_start", self)
         self.status = RunnerStatus.VALIDATING
         score = self._score(self.val_data_loader, "validation")
-        self._fill_meters("val", score, time.monotonic() - started)
+        self._fill_meters("val", score, started)
         # Before the best score is updated: early stopping compares with the one before.
         self.callback_handler.trigger("on_validate_end", self, train_step=train_step, train_epoch=train_epoch)
         self.plt_meters("val", train_epoch)
@@ -231,25 +231,26 @@ class ForecastingRunner(BasicTSRunner):
 
     # Records
 
-    def _fill_meters(self, part: str, score: Score, seconds: float) -> None:
-        self.update_meter(f"{part}/time", seconds)
+    def _fill_meters(self, part: str, score: Score, started: float) -> None:
         self.update_meter(f"{part}/loss", score.loss)
+        # After the loss, which waits for the device: the time is that of all steps.
+        self.update_meter(f"{part}/time", time.monotonic() - started)
         for name, value in score.sums.average().items():
             self.update_meter(f"{part}/{name}", math.nan if value is None else value)
         if part == "train" and self.lr_scheduler is not None:
             self.update_meter("train/lr", self.optimizer.param_groups[0]["lr"])
 
-    def _record_epoch(self, epoch: int, steps: int, score: Score, rate: float, seconds: float) -> None:
+    def _record_epoch(self, epoch: int, steps: int, rate: float) -> None:
         meter = self.meter_pool.get_value
         row: dict[str, float] = {
             "epoch": epoch,
             "steps": steps,
             "lr": rate,
-            "train_loss": score.loss,
+            "train_loss": meter("train/loss"),
             "train_MAE": meter("train/MAE"),
             "val_loss": meter("val/loss"),
             **{f"val_{name}": meter(f"val/{name}") for name in self.metrics},
-            "train_seconds": seconds,
+            "train_seconds": meter("train/time"),
             "val_seconds": meter("val/time"),
         }
         if is_master():
@@ -258,12 +259,12 @@ class ForecastingRunner(BasicTSRunner):
         self.log.info(
             f"epoch {epoch:>3}/{self.num_epochs}  train loss {row['train_loss']:.3f}  val loss {row['val_loss']:.3f}  "
             f"MAE {row['val_MAE']:.3f}  RMSE {row['val_RMSE']:.3f}  MAPE {row['val_MAPE']:.2f} %  lr {rate:.0e}  "
-            f"{duration(seconds)} + {duration(row['val_seconds'])}{best}"
+            f"{duration(row['train_seconds'])} + {duration(row['val_seconds'])}{best}"
         )
 
     def _save_best_model(self, unit_count: int, metric_name: str, greater_best: bool = False) -> None:
         value, best = self.meter_pool.get_value(metric_name), self.best_metrics.get(metric_name)
-        if best is None or math.isnan(best) or value < best:
+        if is_better(value, best):
             self.best_metrics[metric_name] = value
             self.best_epoch = unit_count
             self._write_checkpoint(BEST, unit_count)
