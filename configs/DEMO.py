@@ -20,5 +20,5 @@ CONFIG = Experiment(
         "intermediate_size": 128,
         "num_layers": 2,
     },
-    recipes={"demo": Recipe(loss="masked_mae", lr=2e-3, weight_decay=1e-4, milestones=(3, 4), num_epochs=5)},
+    recipes={"demo": Recipe(loss="masked_mae", lr=2e-3, weight_decay=1e-4, milestones=(2,), num_epochs=3)},
 )

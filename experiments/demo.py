@@ -1,5 +1,6 @@
 """Simulate traffic, train STAEformer and ELinFormer on it, and compare them with simple forecasts."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -13,13 +14,13 @@ import numpy as np
 from ealinformer.cli import ArgumentParser, run
 from ealinformer.data import PreparedSeries, open_prepared, prepare, simulate_traffic, write_raw
 from ealinformer.errors import InputError
+from ealinformer.files import write_text
 from ealinformer.report.figures import error_by_horizon, forecast_against_truth, loss_curves
 from ealinformer.report.tables import Column, render_table
 from ealinformer.training import RunConfig, load_config
-from ealinformer.training.history import read_history
 from ealinformer.training.predictions import read_predictions
 from ealinformer.training.resolve import resolve
-from ealinformer.training.run_folder import METRICS, read_json, write_json
+from ealinformer.training.run_folder import read_row, write_json
 from ealinformer.training.simple import score_forecast, simple_forecasts
 
 CONFIG = Path("configs/DEMO.py")
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, metavar="N", help="at most N epochs a model; the config's when left out")
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="folder of runs, figures and demo.json")
     parser.add_argument("--datasets-dir", type=Path, default=Path("datasets"), metavar="DIR")
+    parser.add_argument("--record", type=Path, metavar="DIR", help="also copy table, rows and figures there")
     given = parser.parse_args(arguments)
     if not CONFIG.is_file():
         raise InputError(f"{CONFIG} is not here: run the demo from the top of the project")
@@ -57,10 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"\n--- {model}", flush=True)
         train(model, config, folder / model, given.datasets_dir)
     rows, predictions = compare(config, data, folder)
-    write_json(folder / "demo.json", {"rows": rows, "simulated": True, "config": config.model_dump(mode="json")})
+    write_json(folder / "demo.json", {"simulated": True, "rows": rows})
     figures = draw(config, data, folder, rows, predictions)
-    print()
-    print(render_table(COLUMNS, [{**r, **r["average"]} for r in rows], title=title(config, data)))
+    table = render_table(COLUMNS, [{**r, **r["average"]} for r in rows], title=title(config, data))
+    write_text(folder / "demo.txt", table + "\n")
+    if given.record:
+        record(given.record, [folder / "demo.json", folder / "demo.txt", *figures])
+    print(f"\n{table}")
     print(farewell(folder, figures, time.monotonic() - started))
 
 
@@ -94,9 +99,7 @@ def compare(
     predictions = {name: simple[name] for name in SIMPLE}
     rows = [{"forecast": name, **score_forecast(predictions[name], data, "test", config)} for name in SIMPLE]
     for model in reversed(MODELS):
-        rows.append(
-            {"forecast": model, **read_json(folder / model / METRICS), **read_json(folder / model / "run.json")}
-        )
+        rows.append({"forecast": model, **read_row(folder / model)})
         predictions[model] = read_predictions(folder / model / "predictions.npz")["prediction"]
     return rows, predictions
 
@@ -115,7 +118,7 @@ def draw(
     two_days = slice(0, 2 * config.series.steps_per_day)
     busiest = np.argsort(np.nanmean(truth[:, 0], axis=0))[[-1, len(truth[0, 0]) // 2, 3]]
     curves = {r["forecast"]: [h["MAE"] for h in r["horizons"].values()] for r in rows}
-    histories = {m: read_history(folder / m / "history.csv") for m in MODELS}
+    histories = {r["forecast"]: r["history"] for r in rows if "history" in r}
     return [
         forecast_against_truth(
             saved["times"][two_days, 0],
@@ -130,6 +133,13 @@ def draw(
         error_by_horizon(curves, folder / "error_by_horizon.png", unit=unit, interval_minutes=interval, note=NOTE),
         loss_curves(histories, folder / "loss.png", unit=unit, note=NOTE),
     ]
+
+
+def record(target: Path, files: Sequence[Path]) -> None:
+    """Copy what the demo measured to a folder that is tracked."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        shutil.copy(file, target)
 
 
 def title(config: RunConfig, data: PreparedSeries) -> str:

@@ -85,7 +85,7 @@ def check_data(run: RunConfig, data: PreparedSeries) -> None:
     }
     for name, (said, found) in prepared.items():
         both_nan = said != said and found != found
-        if said != found and not both_nan and name != "day_of_week":
+        if said != found and not both_nan:
             raise InputError(
                 f"the config says {name}={said}, {data.directory} was prepared with {found}: mend the config or run  "
                 f"python scripts/prepare_dataset.py {series.name}  again"

@@ -12,8 +12,10 @@ from typing import Any
 from ealinformer.errors import InputError
 from ealinformer.files import write_text
 from ealinformer.training.config import RunConfig
+from ealinformer.training.history import read_history
 
-CONFIG, STATUS, METRICS, LOG = "config.json", "run.json", "metrics.json", "train.log"
+CONFIG, STATUS, METRICS = "config.json", "run.json", "metrics.json"
+HISTORY, LOG = "history.csv", "train.log"
 
 
 def default_folder(run: RunConfig, root: Path = Path("checkpoints")) -> Path:
@@ -51,6 +53,27 @@ def read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def read_row(folder: Path) -> dict[str, Any]:
+    """What a finished run measured, with its config, its history and where and when it was measured.
+
+    `complete` is False where `--max-steps` cut the run short.
+
+    Raises:
+        InputError: the run has not finished, or a file of it is missing or damaged.
+    """
+    status = read_json(folder / STATUS)
+    if status.get("status") != "finished":
+        raise InputError(f"{folder}: the run's status is {status.get('status')!r}, expected 'finished'")
+    metrics = read_json(folder / METRICS)
+    return {
+        **metrics,
+        "complete": metrics["steps"] != read_json(folder / CONFIG)["max_steps"],
+        **{key: value for key, value in status.items() if key != "status"},
+        "config": read_json(folder / CONFIG),
+        "history": read_history(folder / HISTORY),
+    }
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from ealinformer.training.history import History
 from ealinformer.training.losses import is_masked
 from ealinformer.training.metrics import MetricSums
 from ealinformer.training.progress import duration, track
+from ealinformer.training.run_folder import HISTORY
 
 BEST, LAST = "best.pt", "last.pt"
 
@@ -65,7 +66,7 @@ class ForecastingRunner(BasicTSRunner):
         # The host keeps its own logger, which is quiet; what a user reads goes through this one.
         self.log = log or logging.getLogger(__name__)
         self.folder = Path(cfg.ckpt_save_dir)
-        self.history = History(self.folder / "history.csv")
+        self.history = History(self.folder / HISTORY)
         self.step = 0
         self.best_epoch: int | None = None
         self.stopped_by = "all epochs done"
