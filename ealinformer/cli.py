@@ -1,6 +1,7 @@
 """What all command lines share: one-line errors, exit statuses, help that keeps its layout."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -9,6 +10,7 @@ from ealinformer.errors import InputError
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -23,13 +25,42 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def run(main: Callable[[Sequence[str] | None], None]) -> NoReturn:
-    """Run a command line and exit: 0 on success, 2 on bad input, 130 on Ctrl-C; our own bugs keep their traceback."""
+    """Run a command line and exit: 0 on success, 2 on bad input, 130 on Ctrl-C; our own bugs keep their traceback.
+
+    What the machine refuses (a full disk, a file it may not read, no more memory) is bad input too. `... | head` ends
+    a command line in silence.
+    """
     try:
         main(None)
+        if sys.stdout is not None:  # it is None where the caller closed it
+            sys.stdout.flush()  # here, where a reader that is gone or a full disk is still caught
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
+        _fail(str(error))
+    except MemoryError as error:
+        _fail(f"out of memory: {error}" if str(error) else "out of memory")
+    except BrokenPipeError:
+        _drop_standard_output()
+        sys.exit(EXIT_BROKEN_PIPE)
+    except OSError as error:
+        if error.errno is None:  # raised by Python code, not by the system
+            raise
+        _drop_standard_output()
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     sys.exit(0)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(EXIT_BAD_INPUT)
+
+
+def _drop_standard_output() -> None:
+    """Where it cannot be written, keep the interpreter from complaining once more when it flushes at its end."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -8,6 +8,7 @@ from pathlib import Path
 from _common import CATALOGUE, add_run_arguments
 
 from ealinformer.cli import ArgumentParser, run
+from ealinformer.errors import InputError
 from ealinformer.measure import provenance
 from ealinformer.training import load_config
 from ealinformer.training.launcher import describe_score, evaluate, prepare_job
@@ -20,22 +21,31 @@ EXAMPLES = """examples:
   python experiments/evaluate.py -c configs/PEMS08.py --checkpoint RUN/best.pt --predictions forecasts.npz
 """
 
+# All else is the checkpoint's, and a --set without effect would mislead.
+SETTINGS = ("input_len", "output_len", "eval_batch_size")
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and score."""
     parser = ArgumentParser(description=__doc__, epilog=EXAMPLES)
-    add_run_arguments(parser)
+    add_run_arguments(parser, set_help="input_len=24, output_len=24 or eval_batch_size=8")
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="best.pt or last.pt of a run")
     parser.add_argument("--split", choices=("train", "val", "test"), default="test", help="part to score (test)")
     parser.add_argument("--predictions", type=Path, metavar="FILE", help="write forecasts and targets to an .npz file")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
     given = parser.parse_args(arguments)
 
+    set_keys = [setting.partition("=")[0].strip() for setting in given.settings]
+    for key in set_keys:
+        if key not in SETTINGS:
+            raise InputError(f"--set {key}: the checkpoint brings its own; {', '.join(SETTINGS)} can be set here")
     if given.predictions is not None:
         check_path(given.predictions)
     config = resolve(load_config(given.config), model=given.model, settings=given.settings)
     job = prepare_job(config, CATALOGUE, datasets_dir=given.datasets_dir, gpus=given.gpus)
-    metrics = evaluate(dataclasses.replace(job, predictions=given.predictions), given.checkpoint, given.split)
+    job = dataclasses.replace(job, predictions=given.predictions)
+    eval_batch_size = config.recipe.eval_batch_size if "eval_batch_size" in set_keys else None
+    metrics = evaluate(job, given.checkpoint, given.split, eval_batch_size=eval_batch_size)
     print(json.dumps({**metrics, **provenance()}, indent=2) if given.json else describe_score(metrics))
 
 

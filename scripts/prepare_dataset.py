@@ -5,10 +5,13 @@ from pathlib import Path
 
 from ealinformer.cli import ArgumentParser, run
 from ealinformer.data import PUBLIC, PreparedSeries, SeriesSpec, open_prepared, prepare
+from ealinformer.data.meta import is_prepared
 from ealinformer.data.prepare import DEFAULT_MIN_WINDOW
+from ealinformer.data.raw_files import at_hand
 from ealinformer.errors import InputError, suggestion
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+RAW_DIR = Path("datasets/raw")
 
 EXAMPLES = """examples:
   python scripts/prepare_dataset.py PEMS08 --download          fetch, check and prepare a public series
@@ -27,7 +30,7 @@ def parser() -> ArgumentParser:
     parser = ArgumentParser(prog="prepare_dataset.py", description=__doc__, epilog=EXAMPLES)
     parser.add_argument("name", nargs="?", metavar="NAME", help=f"{', '.join(PUBLIC)}, or NAME of configs/NAME.py")
     parser.add_argument("-c", "--config", type=Path, help="config file whose series is prepared")
-    parser.add_argument("--raw-dir", type=Path, default=Path("datasets/raw"), help="raw files (default: %(default)s)")
+    parser.add_argument("--raw-dir", type=Path, default=RAW_DIR, help="raw files (default: %(default)s)")
     parser.add_argument(
         "--datasets-dir", type=Path, default=Path("datasets"), help="prepared series (default: %(default)s)"
     )
@@ -51,6 +54,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     spec, min_window = find_spec(args.name, args.config)
     if args.day_of_week:
         spec = spec.model_copy(update={"day_of_week": args.day_of_week})
+    if spec.simulated and not is_prepared(args.datasets_dir / spec.name) and not at_hand(spec, args.raw_dir).series:
+        folder = "" if args.raw_dir == RAW_DIR else f" --raw-dir {args.raw_dir}"
+        raise InputError(
+            f"{args.raw_dir / spec.name / spec.raw_file} is not there: make it with  python "
+            f"scripts/simulate_traffic.py {spec.name} --sensors {spec.num_sensors}{folder}"
+        )
     target = prepare(
         spec,
         args.raw_dir,
@@ -74,7 +83,10 @@ def find_spec(name: str | None, config: Path | None) -> tuple[SeriesSpec, int]:
         config = CONFIGS / f"{name}.py"
         known = known_names()
         if name not in known:
-            raise InputError(f"no series is called {name!r}{suggestion(name, known)}, known are {', '.join(known)}")
+            raise InputError(
+                f"no series is called {name!r}{suggestion(name, known)}, known are {', '.join(known)}; one of a config "
+                "that is not in configs/ is prepared with -c CONFIG"
+            )
     # Configs describe models too, and importing those takes seconds that a public series need not wait.
     from ealinformer.training.config import load_config
 

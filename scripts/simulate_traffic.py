@@ -86,10 +86,12 @@ def _describe(args: Namespace) -> SeriesSpec:
             unit=f"vehicles per {args.interval} minutes" if args.quantity == "flow" else "mph",
             raw_file=f"{args.name}.npz",
             graph_file=f"{args.name}.csv",
+            simulated=True,
         )
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(f"{first['loc'][0]} is {first['input']!r}: {first['msg']}") from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{first['loc'][0]} is {first['input']!r}: {message}") from error
 
 
 def _summary(args: Namespace, traffic: SimulatedTraffic) -> str:

@@ -23,4 +23,6 @@ class STAEformer(SpatioTemporalTransformer):
     """
 
     def __init__(self, config: STAEformerConfig) -> None:
+        if config.attention not in ("sdpa", "softmax"):
+            raise ValueError(f"STAEformer's attention is sdpa or softmax, got {config.attention!r}")
         super().__init__(config, get_attention(config.attention))

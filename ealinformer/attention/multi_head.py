@@ -24,12 +24,14 @@ def get_attention(name: str, *, entropy: str = "taylor", eps: float = 1e-8) -> A
         eps: added to theta by `"entropy_equal"`; the others ignore it.
 
     Raises:
-        ValueError: the name or the estimator is not known.
+        ValueError: the name or the estimator is not known, or eps is not a number of at least 0.
     """
     if name not in ATTENTIONS:
         raise ValueError(f"attention is one of {', '.join(ATTENTIONS)}, got {name!r}")
     if entropy not in ENTROPIES:
         raise ValueError(f"entropy is one of {', '.join(ENTROPIES)}, got {entropy!r}")
+    if not isinstance(eps, (int, float)) or not eps >= 0:
+        raise ValueError(f"eps has to be a number of at least 0, got {eps!r}")
     if name == "entropy_equal":
         return partial(entropy_equal_attention, entropy=entropy, eps=eps)
     return softmax_attention if name == "softmax" else fused_softmax_attention

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from ealinformer.attention import Attention, MultiHeadAttention
-from ealinformer.models.config import BackboneConfig, check_backbone_config
+from ealinformer.models.config import BackboneConfig, backbone_width, check_backbone_config
 from ealinformer.models.embedding import SpatioTemporalEmbedding
 
 
@@ -42,31 +42,37 @@ class SpatioTemporalTransformer(nn.Module):
         check_backbone_config(config)
         self.input_len, self.num_features = config.input_len, config.num_features
         self.embedding = SpatioTemporalEmbedding(config)
+        hidden_size = backbone_width(config)
 
         def layers() -> nn.ModuleList:
-            sizes = (config.hidden_size, config.intermediate_size, config.n_heads, config.dropout)
+            sizes = (hidden_size, config.intermediate_size, config.n_heads, config.dropout)
             return nn.ModuleList(AttentionLayer(*sizes, attention) for _ in range(config.num_layers))
 
         self.temporal_layers = layers()
         self.spatial_layers = layers()
-        self.output_proj = nn.Linear(config.input_len * config.hidden_size, config.output_len)
+        self.output_proj = nn.Linear(config.input_len * hidden_size, config.output_len)
 
     def forward(self, inputs: Tensor, inputs_timestamps: Tensor) -> Tensor:
         """Forecast.
 
         Args:
             inputs: z-scored readings `[B, L, N]`.
-            inputs_timestamps: time of day and day of week, both in [0, 1), `[B, L, 2]`.
+            inputs_timestamps: time of day and day of week, both in [0, 1), `[B, L, 2]`; further columns are ignored.
 
         Returns:
             z-scored forecast `[B, H, N]`.
 
         Raises:
-            ValueError: L or N are not those of the config.
+            ValueError: L or N are not those of the config, or the timestamps are not those of the inputs.
         """
         if inputs.shape[1:] != (self.input_len, self.num_features):
             raise ValueError(
                 f"inputs [B, {self.input_len}, {self.num_features}] are expected, got {tuple(inputs.shape)}"
+            )
+        if inputs_timestamps.shape[:-1] != inputs.shape[:-1] or inputs_timestamps.shape[-1] < 2:
+            raise ValueError(
+                f"inputs_timestamps [{inputs.shape[0]}, {self.input_len}, 2] are expected, "
+                f"got {tuple(inputs_timestamps.shape)}"
             )
         x = self.embedding(inputs, inputs_timestamps)  # [B, N, L, D]
         for layer in self.temporal_layers:

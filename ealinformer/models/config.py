@@ -1,6 +1,7 @@
 """What the shared backbone is built from, in the host's field names."""
 
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 
 from basicts.configs import BasicTSModelConfig
 
@@ -23,22 +24,29 @@ class BackboneConfig(BasicTSModelConfig):
     num_layers: int = field(default=3, metadata={"help": "Number of temporal and, after them, of spatial layers."})
     dropout: float = field(default=0.1, metadata={"help": "Dropout rate."})
 
-    @property
-    def hidden_size(self) -> int:
-        """Width D of the backbone: 152 as published."""
-        return self.input_hidden_size + self.tid_hidden_size + self.diw_hidden_size + self.adaptive_hidden_size
+
+def backbone_width(config: BackboneConfig) -> int:
+    """Width D of the backbone: 152 as published.
+
+    A function and no property, because a config that BasicTS has saved and read back is a plain EasyDict.
+    """
+    return config.input_hidden_size + config.tid_hidden_size + config.diw_hidden_size + config.adaptive_hidden_size
 
 
 def check_backbone_config(config: BackboneConfig) -> None:
     """Raises ValueError that names the first size that cannot be."""
     positive = ("input_len", "output_len", "num_features", "num_time_in_day", "num_day_in_week", "input_hidden_size")
     for name in (*positive, "intermediate_size", "n_heads", "num_layers"):
-        if not isinstance(config[name], int) or config[name] < 1:
+        if not _is_whole(config[name]) or config[name] < 1:
             raise ValueError(f"{name} has to be a positive whole number, got {config[name]!r}")
     for name in ("tid_hidden_size", "diw_hidden_size", "adaptive_hidden_size"):
-        if not isinstance(config[name], int) or config[name] < 0:
+        if not _is_whole(config[name]) or config[name] < 0:
             raise ValueError(f"{name} has to be 0 or a positive whole number, got {config[name]!r}")
-    if not 0 <= config.dropout < 1:
+    if not isinstance(config.dropout, Real) or not 0 <= config.dropout < 1:
         raise ValueError(f"dropout has to be in [0, 1), got {config.dropout!r}")
-    if config.hidden_size % config.n_heads:
-        raise ValueError(f"n_heads has to divide the width {config.hidden_size}, got {config.n_heads}")
+    if backbone_width(config) % config.n_heads:
+        raise ValueError(f"n_heads has to divide the width {backbone_width(config)}, got {config.n_heads}")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from ealinformer.models.config import BackboneConfig
 
+SLOT_TOLERANCE = 0.01
+
 
 class SpatioTemporalEmbedding(nn.Module):
     """Embeds every reading (arXiv 2308.10425, section 4.1).
@@ -33,10 +35,8 @@ class SpatioTemporalEmbedding(nn.Module):
     def forward(self, inputs: Tensor, timestamps: Tensor) -> Tensor:
         """`[B, L, N]` readings and `[B, L, 2]` time of day and day of week in [0, 1) -> `[B, N, L, D]`."""
         batch, _, num_features = inputs.shape
-        # Rounding, not truncation: 1/3 of a day in float32 times 288 must not fall into slot 95. A series whose clock
-        # lies off the grid rounds up to the end of the day, which is its beginning.
-        day_slot = (timestamps[..., 0] * self.num_time_in_day).round().long() % self.num_time_in_day
-        week_day = (timestamps[..., 1] * self.num_day_in_week).round().long() % self.num_day_in_week
+        day_slot = _slot(timestamps[..., 0], self.num_time_in_day)
+        week_day = _slot(timestamps[..., 1], self.num_day_in_week)
 
         # The authors feed day of week as 0 ... 6 into the linear map. Its time features are the same for all sensors,
         # so they are mapped once per step.
@@ -50,3 +50,9 @@ class SpatioTemporalEmbedding(nn.Module):
         if self.adaptive is not None:
             parts.append(self.adaptive.transpose(0, 1).expand(batch, -1, -1, -1))
         return torch.cat(parts, dim=-1)
+
+
+def _slot(fraction: Tensor, count: int) -> Tensor:
+    """The row of a table of `count` rows for a fraction of the day or week in [0, 1)."""
+    # k / 1440 in float32 times 1440 may come out below k: the tolerance is larger than that, up to one row a second.
+    return (fraction * count + SLOT_TOLERANCE).floor().long() % count

@@ -14,7 +14,9 @@ from ealinformer.files import replaced_whole
 from ealinformer.training.config import RunConfig, describe
 
 FORMAT = 1
-_KEYS = ("format", "run", "model", "epoch", "scaler")
+_SERIES_KEYS = ("num_sensors", "interval_minutes", "channel", "null_value", "split")
+_KEYS = {"format": int, "run": str, "model": dict, "epoch": int, "scaler": dict}
+_MAX_DETAIL = 160  # characters of what torch says of weights that do not fit
 
 
 def save_checkpoint(path: Path, run: RunConfig, state: dict[str, Any]) -> None:
@@ -38,7 +40,8 @@ def load_checkpoint(path: Path) -> tuple[RunConfig, dict[str, Any]]:
         InputError: the file is not there, damaged, or not a checkpoint of this project.
     """
     if not path.is_file():
-        raise InputError(f"checkpoint {path} is not there")
+        hint = ": it is a folder, name the best.pt or last.pt in it" if path.is_dir() else ""
+        raise InputError(f"checkpoint {path} is not there{hint}")
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch compares no checksums
@@ -47,7 +50,7 @@ def load_checkpoint(path: Path) -> tuple[RunConfig, dict[str, Any]]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of a foreign file, zipfile and torch raise errors of every kind
         raise InputError(f"{path} cannot be read as a checkpoint: it is damaged or another kind of file") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT or any(key not in content for key in _KEYS):
+    if not _is_ours(content):
         raise InputError(f"{path} is not a checkpoint of this project (format {FORMAT} is expected)")
     try:
         return RunConfig.model_validate_json(content["run"]), content
@@ -55,8 +58,16 @@ def load_checkpoint(path: Path) -> tuple[RunConfig, dict[str, Any]]:
         raise InputError(f"{path} holds the config of another version of this project: {describe(error)}") from error
 
 
+def _is_ours(content: object) -> bool:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        return False
+    if any(not isinstance(content.get(key), kind) for key, kind in _KEYS.items()):
+        return False
+    return all(isinstance(content["scaler"].get(name), float) for name in ("mean", "std"))
+
+
 def check_fits(path: Path, saved: RunConfig, wanted: RunConfig) -> None:
-    """Refuse a checkpoint of another model, data set, number of sensors or windows.
+    """Refuse a checkpoint of another model, series or window.
 
     Raises:
         InputError: names the first difference.
@@ -64,12 +75,12 @@ def check_fits(path: Path, saved: RunConfig, wanted: RunConfig) -> None:
     differences = (
         ("model", saved.model, wanted.model, f"; add --model {saved.model}"),
         ("data set", saved.series.name, wanted.series.name, ""),
-        ("num_sensors", saved.series.num_sensors, wanted.series.num_sensors, ""),
+        *((name, getattr(saved.series, name), getattr(wanted.series, name), "") for name in _SERIES_KEYS),
         ("input_len", saved.input_len, wanted.input_len, f"; add --set input_len={saved.input_len}"),
         ("output_len", saved.output_len, wanted.output_len, f"; add --set output_len={saved.output_len}"),
     )
     for name, found, expected, hint in differences:
-        if found != expected:
+        if str(found) != str(expected):  # NaN, as a null value, is not equal to itself
             raise InputError(f"{path} is a checkpoint for {name} {found}, the config says {expected}{hint}")
 
 
@@ -83,4 +94,5 @@ def load_weights(path: Path, model: nn.Module, state: dict[str, Any]) -> None:
         model.load_state_dict(state["model"])
     except RuntimeError as error:
         detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise InputError(f"{path} does not fit the model: {detail}") from error
+        short = detail if len(detail) <= _MAX_DETAIL else f"{detail[:_MAX_DETAIL]}..."
+        raise InputError(f"{path} does not fit the model: {short}") from error

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ealinformer.data.spec import SeriesSpec, Source
 from ealinformer.errors import InputError, suggestion
 
-PositiveInt = Annotated[int, Field(gt=0)]
+PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy takes
+MAX_SHOWN = 80  # characters of a value in a message
 
 
 class _Strict(BaseModel):
@@ -25,8 +26,9 @@ class Recipe(_Strict):
     """
 
     loss: Literal["masked_mae", "masked_huber", "huber"] = "huber"  # Huber with delta 1; "huber" also counts nulls
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    # Bounded because Adam in float32 ends in an overflow where they are absurd.
+    lr: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 5e-4
     milestones: tuple[PositiveInt, ...] = (15, 30, 50)  # epochs after which the rate is multiplied by gamma
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     batch_size: PositiveInt = 16
@@ -86,6 +88,8 @@ def load_config(path: Path) -> Experiment:
     Raises:
         InputError: the file is not there, does not run, or says something that cannot be.
     """
+    if path.is_dir():
+        raise InputError(f"config {path} is a folder, expected a file such as configs/PEMS08.py")
     if not path.is_file():
         known = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
         hint = f"; {path.parent} has {', '.join(known)}" if known else ""
@@ -97,7 +101,10 @@ def load_config(path: Path) -> Experiment:
     except InputError:
         raise
     except SyntaxError as error:
-        raise InputError(f"{path}, line {error.lineno}: {error.msg}") from error
+        where = f", line {error.lineno}" if error.lineno else ""
+        raise InputError(f"{path}{where}: {error.msg}") from error
+    except SystemExit as error:
+        raise InputError(f"{path} ends the program (exit {error.code}), expected CONFIG = Experiment(...)") from error
     except Exception as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f", line {lines[-1]}" if lines else ""
@@ -122,7 +129,12 @@ def describe(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{error.title} needs the key {key!r}"
     message = first["msg"].removeprefix("Value error, ")
-    return f"{key} of {error.title}: {message[:1].lower()}{message[1:]}, got {first['input']!r}"
+    return f"{key} of {error.title}: {message[:1].lower()}{message[1:]}, got {_short(first['input'])}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def _nested_schema(title: str, location: tuple[int | str, ...]) -> type[BaseModel] | None:

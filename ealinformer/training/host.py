@@ -9,10 +9,12 @@ from easytorch.utils import get_logger
 from torch.optim import Adam
 from torch.optim.lr_scheduler import MultiStepLR
 
+from ealinformer.errors import InputError
 from ealinformer.models import ModelEntry
 from ealinformer.training.config import RunConfig
 from ealinformer.training.early_stopping import PatientStopping
 from ealinformer.training.losses import LOSSES
+from ealinformer.training.resolve import RUN_KEYS
 from ealinformer.training.scaler import GlobalZScoreScaler
 from ealinformer.training.taskflow import OriginalScaleTaskFlow
 
@@ -26,9 +28,17 @@ def host_config(
     """BasicTS's config of a run.
 
     Raises:
-        InputError: a parameter of the model is not known.
+        InputError: a parameter of the model is not known, or is not the config's to choose.
     """
-    sizes = {"input_len": run.input_len, "output_len": run.output_len, "num_features": run.series.num_sensors}
+    sizes = {
+        "input_len": run.input_len,
+        "output_len": run.output_len,
+        "num_features": run.series.num_sensors,
+        "num_time_in_day": run.series.steps_per_day,
+    }
+    for name in sizes.keys() & run.model_params.keys():
+        hint = f"; use --set {name}={run.model_params[name]}" if name in RUN_KEYS else ""
+        raise InputError(f"model.{name} cannot be set, it follows from series and windows: {sizes[name]} here{hint}")
     recipe = run.recipe
     callbacks: list[BasicTSCallback] = []
     if recipe.patience is not None:
@@ -37,7 +47,7 @@ def host_config(
         callbacks.append(GradientClipping(recipe.clip_grad_norm))
     return BasicTSForecastingConfig(
         model=entry.model,
-        model_config=entry.build_config(**sizes, num_time_in_day=run.series.steps_per_day, **run.model_params),
+        model_config=entry.build_config(**sizes, **run.model_params),
         dataset_name=run.series.name,
         dataset_params={"data_file_path": str(data_dir)},
         input_len=run.input_len,

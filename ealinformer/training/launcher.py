@@ -3,6 +3,8 @@
 import logging
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,8 +64,9 @@ def prepare_job(
         with torch.device("meta"):
             config = host_config(run, entry, data_dir=data.directory, folder=folder, gpus=None)
             entry.model(config.model_config)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"model {run.model} cannot be built: {error}") from error
+    except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: a size beyond what torch counts
+        problem = str(error).splitlines()[0]
+        raise InputError(f"model {run.model} cannot be built: {problem}") from error
     select_devices(gpus)
     return Job(run, entry, data.directory, folder, gpus)
 
@@ -78,10 +81,13 @@ def check_data(run: RunConfig, data: PreparedSeries) -> None:
     prepared = {
         "num_sensors": (series.num_sensors, data.num_sensors),
         "interval_minutes": (series.interval_minutes, data.interval_minutes),
+        "raw_file": (series.raw_file, data.meta["raw_file"]),
+        "channel": (series.channel, data.meta["channel"]),
         "null_value": (series.null_value, data.null_value),
         "start": (series.start, data.start),
         "split": (list(series.split), list(data.meta["split"])),
         "day_of_week": (series.day_of_week, data.meta["day_of_week"]),
+        "simulated": (series.simulated, data.meta["simulated"]),
     }
     for name, (said, found) in prepared.items():
         both_nan = said != said and found != found
@@ -112,7 +118,8 @@ def train(job: Job) -> dict[str, Any]:
     run_folder.write_json(job.folder / run_folder.STATUS, status)
     try:
         num_devices = len(job.gpus.split(",")) if job.gpus else 0
-        dist_wrap(_train_on_this_rank, device_num=num_devices)(job)
+        with _explaining_out_of_memory(job.run):
+            dist_wrap(_train_on_this_rank, device_num=num_devices)(job)
     except BaseException as error:
         status["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else f"failed: {error!r}"
         raise
@@ -121,6 +128,21 @@ def train(job: Job) -> dict[str, Any]:
     finally:
         run_folder.write_json(job.folder / run_folder.STATUS, status)
     return run_folder.read_json(job.folder / run_folder.METRICS)
+
+
+@contextmanager
+def _explaining_out_of_memory(run: RunConfig) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        # torch has a class of its own for CUDA alone.
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        recipe, sensors = run.recipe, run.series.num_sensors
+        raise InputError(
+            f"out of memory: {run.model} with {sensors} sensors, batch_size {recipe.batch_size} and eval_batch_size "
+            f"{recipe.eval_batch_size}: --set smaller ones, or a smaller model"
+        ) from error
 
 
 def _train_on_this_rank(job: Job) -> None:
@@ -160,20 +182,26 @@ def _train_on_this_rank(job: Job) -> None:
         )
 
 
-def evaluate(job: Job, checkpoint: Path, split: Split) -> dict[str, Any]:
+def evaluate(job: Job, checkpoint: Path, split: Split, *, eval_batch_size: int | None = None) -> dict[str, Any]:
     """Score a checkpoint on a split; the same numbers as at the end of its training.
+
+    Model and recipe are those of the checkpoint. `eval_batch_size` is for a device with less memory than in training.
 
     Raises:
         InputError: the checkpoint is not one, or of another model, data set or size.
     """
     saved, state = load_checkpoint(checkpoint)
     check_fits(checkpoint, saved, job.run)
+    if eval_batch_size is not None:
+        recipe = saved.recipe.model_copy(update={"eval_batch_size": eval_batch_size})
+        saved = saved.model_copy(update={"recipe": recipe})
     quiet_host()
     job = Job(saved, job.entry, job.data_dir, checkpoint.parent, job.gpus, job.predictions)
-    runner = _build_runner(job)
-    runner.scaler.stats.update({name: torch.tensor(value) for name, value in state["scaler"].items()})
-    load_weights(checkpoint, runner.bare_model, state)
-    return _score(job, runner, state, split)
+    with _explaining_out_of_memory(saved):
+        runner = _build_runner(job)
+        runner.scaler.stats.update({name: torch.tensor(value) for name, value in state["scaler"].items()})
+        load_weights(checkpoint, runner.bare_model, state)
+        return _score(job, runner, state, split)
 
 
 def describe_score(metrics: dict[str, Any]) -> str:

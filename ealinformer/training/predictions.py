@@ -54,6 +54,8 @@ def check_path(path: Path) -> None:
         raise InputError(f"predictions {path}: a name that ends in .npz is expected")
     if not path.parent.is_dir():
         raise InputError(f"predictions {path}: the folder {path.parent} is not there")
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder, expected the name of a file")
 
 
 def input_windows(rows: np.ndarray, run: RunConfig) -> np.ndarray:

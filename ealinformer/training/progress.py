@@ -20,7 +20,7 @@ def track(
 
     `loss` is read at most once a second: reading it waits for the device.
     """
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         yield from _with_bar(batches, total, title, loss)
     else:
         yield from _with_lines(batches, total, title, logger, loss)

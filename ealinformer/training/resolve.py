@@ -26,7 +26,7 @@ def resolve(
     Raises:
         InputError: a recipe or key is not known, or a value cannot be.
     """
-    recipe_name = recipe or next(iter(experiment.recipes))
+    recipe_name = next(iter(experiment.recipes)) if recipe is None else recipe
     if recipe_name not in experiment.recipes:
         known = list(experiment.recipes)
         raise InputError(f"unknown recipe {recipe_name!r}{suggestion(recipe_name, known)}; known: {', '.join(known)}")
@@ -47,7 +47,7 @@ def resolve(
     try:
         return RunConfig(
             **run,
-            model=model or experiment.model,
+            model=experiment.model if model is None else model,
             model_params=model_params,
             recipe_name=recipe_name,
             recipe=Recipe(**recipe_fields),

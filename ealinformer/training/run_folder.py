@@ -1,5 +1,6 @@
 """One run, one folder: what was asked for, what happened, and the log."""
 
+import itertools
 import json
 import logging
 import sys
@@ -19,8 +20,10 @@ HISTORY, LOG = "history.csv", "train.log"
 
 
 def default_folder(run: RunConfig, root: Path = Path("checkpoints")) -> Path:
-    """`checkpoints/<MODEL>/<DATASET>/<time>-seed<seed>`."""
-    return root / run.model / run.series.name / f"{datetime.now():%Y%m%d-%H%M%S}-seed{run.seed}"
+    """`checkpoints/<MODEL>/<DATASET>/<time>-seed<seed>`, with a number behind it for a second run in that second."""
+    parent, name = root / run.model / run.series.name, f"{datetime.now():%Y%m%d-%H%M%S}-seed{run.seed}"
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(parent / name for name in names if not (parent / name).exists())
 
 
 def create(folder: Path, run: RunConfig) -> None:

@@ -15,7 +15,7 @@ class GlobalZScoreScaler(ZScoreScaler):
         """Take mean and standard deviation of the training part `[T, N]`, unless they are already there."""
         if self.stats:
             return
-        # float64: the float32 sum over millions of readings is off in the fourth digit.
+        # float64, whatever order numpy sums in: pairwise it would not need it, along the first axis it does.
         mean, std = float(np.nanmean(data, dtype=np.float64)), float(np.nanstd(data, dtype=np.float64))
         self.stats["mean"] = torch.tensor(mean)
         self.stats["std"] = torch.tensor(std if std > 0 else 1.0)

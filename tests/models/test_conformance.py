@@ -1,0 +1,249 @@
+"""What every model of the catalogues has to do. A model that is added there is tested here without a new line."""
+
+from dataclasses import fields
+
+import pytest
+import torch
+
+import baselines
+import ealinformer.models
+
+CATALOGUE = {**ealinformer.models.MODELS, **baselines.MODELS}
+
+# Options to test besides a model's defaults.
+VARIANTS = {
+    "ELinFormer": [{"entropy": "gaussian"}, {"attention": "softmax"}],
+    "STAEformer": [{"attention": "softmax"}],
+}
+# Widths that run quickly, for models that have these fields; no width is N, the number of sensors used below.
+SMALL = {
+    "input_hidden_size": 4,
+    "tid_hidden_size": 4,
+    "diw_hidden_size": 4,
+    "adaptive_hidden_size": 8,
+    "intermediate_size": 16,
+    "n_heads": 2,
+    "num_layers": 2,
+    "dropout": 0.0,
+}
+L, H, N = 6, 3, 11
+
+NUM_SENSORS = {"PEMS-BAY": 325, "PEMS03": 358, "PEMS04": 307, "PEMS07": 883, "PEMS08": 170}
+_STAEFORMER = {
+    "PEMS-BAY": 1_372_260,
+    "PEMS03": 1_403_940,
+    "PEMS04": 1_354_980,
+    "PEMS07": 1_907_940,
+    "PEMS08": 1_223_460,
+}
+# Entropy-equal attention has no parameters of its own, so ELinFormer has STAEformer's.
+PUBLISHED_PARAMETERS = {"STAEformer": _STAEFORMER, "ELinFormer": _STAEFORMER}
+
+# Parameters whose gradient is 0 by construction: a bias of the keys moves all keys alike, and neither softmax nor
+# entropy-equal attention sees a common shift.
+WITHOUT_GRADIENT = ("k_proj.bias",)
+
+every_model = pytest.mark.parametrize("name", list(CATALOGUE))
+every_variant = pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        pytest.param(name, options, id="-".join([name, *options.values()]))
+        for name in CATALOGUE
+        for options in ({}, *VARIANTS.get(name, []))
+    ],
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Tensors this small are slower on several threads, and far slower on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def build(name, options=None, *, seed=0, steps_per_day=24, input_len=L, output_len=H, num_features=N):
+    """A small model in evaluation mode."""
+    entry = CATALOGUE[name]
+    known = {field.name for field in fields(entry.config)}
+    small = {key: value for key, value in {**SMALL, "num_time_in_day": steps_per_day}.items() if key in known}
+    sizes = {"input_len": input_len, "output_len": output_len, "num_features": num_features}
+    torch.manual_seed(seed)
+    return entry.model(entry.build_config(**{**small, **(options or {}), **sizes})).eval()
+
+
+def windows(batch, *, input_len=L, num_features=N, steps_per_day=24, dtype=torch.float32):
+    """Random z-scored readings `[B, L, N]` and timestamps `[B, L, 2]` of windows spread evenly over a week."""
+    g = torch.Generator().manual_seed(1)
+    inputs = torch.randn(batch, input_len, num_features, generator=g, dtype=dtype)
+    week = 7 * steps_per_day
+    step = (torch.arange(batch)[:, None] * (week // batch) + torch.arange(input_len)) % week
+    clock = (step % steps_per_day).to(dtype) / steps_per_day
+    day = (step // steps_per_day).to(dtype) / 7
+    return inputs, torch.stack([clock, day], dim=-1)
+
+
+@every_variant
+@pytest.mark.parametrize(
+    ("batch", "input_len", "output_len", "num_features", "steps_per_day"),
+    [
+        (2, 12, 12, 11, 288),
+        (1, 12, 12, 3, 288),
+        (3, 5, 7, 2, 96),
+        (2, 7, 1, 40, 24),
+        (2, 1, 12, 5, 288),
+        (1, 12, 4, 1, 24),
+    ],
+)
+def test_output_is_batch_by_horizon_by_sensors(
+    name, options, batch, input_len, output_len, num_features, steps_per_day
+):
+    sizes = {"input_len": input_len, "num_features": num_features, "steps_per_day": steps_per_day}
+    model = build(name, options, output_len=output_len, **sizes)
+    prediction = model(*windows(batch, **sizes))
+    assert prediction.shape == (batch, output_len, num_features)
+    assert prediction.dtype == torch.float32
+    assert prediction.isfinite().all()
+
+
+@every_variant
+def test_gradients_reach_every_parameter(name, options):
+    model = build(name, options, input_len=12).double()
+    # 14 windows of 12 hours cover the week, so that every row of the time tables is looked up.
+    prediction = model(*windows(14, input_len=12, dtype=torch.float64))
+    (prediction * torch.randn_like(prediction)).sum().backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None, f"{parameter_name} takes no part in the forecast"
+        assert parameter.grad.isfinite().all(), f"{parameter_name} has a gradient that is not finite"
+        largest = parameter.grad.abs().max()
+        if parameter_name.endswith(WITHOUT_GRADIENT):
+            assert largest < 1e-12, f"{parameter_name} is listed as a parameter without gradient"
+        else:
+            assert largest > 1e-9, f"the gradient of {parameter_name} is zero"
+    for module_name, module in model.named_modules():
+        if isinstance(module, torch.nn.Embedding):
+            assert module.weight.grad.abs().amax(-1).gt(0).all(), f"a row of {module_name} has no gradient"
+
+
+@every_variant
+def test_the_forecast_of_a_window_does_not_depend_on_the_others_of_its_batch(name, options):
+    model = build(name, options).double()
+    inputs, timestamps = windows(5, dtype=torch.float64)
+    together = model(inputs, timestamps)
+    for i in range(5):
+        torch.testing.assert_close(model(inputs[i : i + 1], timestamps[i : i + 1])[0], together[i])
+    poisoned = inputs.clone()
+    poisoned[[0, 1, 3, 4]] = float("nan")
+    torch.testing.assert_close(model(poisoned, timestamps)[2], together[2])
+
+
+@every_variant
+@pytest.mark.parametrize("value", [0.0, 1.0, -3.0, 1e4, -1e4, "random 1e4"])
+def test_outputs_and_gradients_are_finite_on_extreme_inputs(name, options, value):
+    model = build(name, options)
+    inputs, timestamps = windows(4)
+    inputs = inputs * 1e4 if value == "random 1e4" else torch.full_like(inputs, value)
+    prediction = model(inputs, timestamps)
+    assert prediction.isfinite().all()
+    prediction.square().mean().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@every_variant
+def test_a_seed_fixes_the_weights_and_the_dropout(name, options):
+    def run(seed):
+        model = build(name, options, seed=seed).train()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.3
+        return model(*windows(3)), model.state_dict()
+
+    (first, weights), (again, same_weights), (other, _) = run(5), run(5), run(6)
+    assert all(torch.equal(weights[key], same_weights[key]) for key in weights)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@every_variant
+def test_dropout_acts_in_training_only(name, options):
+    if "dropout" not in {field.name for field in fields(CATALOGUE[name].config)}:
+        pytest.skip(f"{name} has no dropout")
+    without = build(name, options)
+    model = build(name, {**options, "dropout": 0.5}).train()
+    batch = windows(3)
+    assert not torch.equal(model(*batch), model(*batch))
+    model.eval()
+    assert torch.equal(model(*batch), model(*batch))
+    assert torch.equal(model(*batch), without(*batch))
+
+
+@every_variant
+def test_saved_weights_give_the_same_forecast_in_a_new_model(name, options, tmp_path):
+    model = build(name, options, seed=0)
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    other = build(name, options, seed=1)
+    batch = windows(3)
+    assert not torch.equal(model(*batch), other(*batch))
+    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    assert torch.equal(model(*batch), other(*batch))
+
+
+@every_model
+@pytest.mark.parametrize("dataset", list(NUM_SENSORS))
+def test_parameter_count_is_the_published_one(name, dataset):
+    if dataset not in PUBLISHED_PARAMETERS.get(name, {}):
+        pytest.skip(f"no published parameter count of {name} on {dataset}")
+    entry = CATALOGUE[name]
+    with torch.device("meta"):
+        model = entry.model(entry.build_config(num_features=NUM_SENSORS[dataset]))
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == PUBLISHED_PARAMETERS[name][dataset]
+    assert sum(t.numel() for t in model.state_dict().values()) == PUBLISHED_PARAMETERS[name][dataset]
+
+
+@every_variant
+def test_overfits_32_windows(name, options):
+    steps_per_day, sensors, length = 24, 5, 12
+    step = torch.arange(32 + 2 * length)
+    offset = torch.linspace(-1, 1, sensors)
+    series = torch.sin(2 * torch.pi * step[:, None] / steps_per_day + 2 * offset) + offset
+    starts = torch.arange(32)[:, None]
+    past = starts + torch.arange(length)
+    timestamps = torch.stack([past % steps_per_day / steps_per_day, past // steps_per_day % 7 / 7], dim=-1)
+    inputs, targets = series[past], series[past + length]
+
+    model = build(name, options, input_len=length, output_len=length, num_features=sensors).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    losses = []
+    while not losses or (losses[-1] > 0.1 * losses[0] and len(losses) < 150):
+        loss = (model(inputs, timestamps) - targets).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] <= 0.1 * losses[0]
+
+
+@every_variant
+@pytest.mark.parametrize(("input_len", "num_features"), [(L, N + 1), (L, N - 1), (L + 1, N), (L - 1, N), (N, L)])
+def test_inputs_of_another_size_are_refused_by_both_shapes(name, options, input_len, num_features):
+    model = build(name, options)
+    inputs, timestamps = windows(2, input_len=input_len, num_features=num_features)
+    with pytest.raises(ValueError, match=rf"{L}, {N}\].*\(2, {input_len}, {num_features}\)"):
+        model(inputs, timestamps)
+
+
+@every_variant
+def test_permuting_the_sensors_permutes_the_forecast(name, options):
+    model = build(name, options).double()
+    inputs, timestamps = windows(3, dtype=torch.float64)
+    expected = model(inputs, timestamps)
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(2))
+    weights = model.state_dict()
+    for key, tensor in weights.items():
+        # What belongs to a sensor has an axis of N entries; no other size of these models is N.
+        for axis in (axis for axis, size in enumerate(tensor.shape) if size == N):
+            weights[key] = weights[key].index_select(axis, order)
+    model.load_state_dict(weights)
+    torch.testing.assert_close(model(inputs[..., order], timestamps), expected[..., order])
+    assert (expected[..., order] - expected).abs().max() > 1e-3

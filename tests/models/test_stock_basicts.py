@@ -1,0 +1,105 @@
+"""Our models under BasicTS's own launcher, without anything of `ealinformer.training`.
+
+BasicTS keeps a device type and loggers for a whole process and renames it, so each training runs in a process of its
+own, which is this file as a program.
+"""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+STEPS = {"train": 200, "val": 80, "test": 80}
+NUM_SENSORS, STEPS_PER_DAY, EPOCHS = 5, 24, 2
+
+
+def write_series(folder: Path) -> None:
+    """Hourly flow with a daily wave, an offset per sensor, noise and some missing readings, in BasicTS's layout."""
+    rng = np.random.default_rng(0)
+    step = np.arange(sum(STEPS.values()))
+    sensor = np.arange(NUM_SENSORS)
+    flow = 200 + 30 * sensor + 100 * np.sin(2 * np.pi * step[:, None] / STEPS_PER_DAY + sensor)
+    flow += rng.normal(scale=5, size=flow.shape)
+    flow[rng.random(flow.shape) < 0.02] = 0
+    calendar = np.stack([step % STEPS_PER_DAY / STEPS_PER_DAY, step // STEPS_PER_DAY % 7 / 7], axis=1)
+    folder.mkdir()
+    first = 0
+    for split, steps in STEPS.items():
+        rows = slice(first, first + steps)
+        np.save(folder / f"{split}_data.npy", flow[rows].astype(np.float32))
+        np.save(folder / f"{split}_timestamps.npy", calendar[rows].astype(np.float32))
+        first += steps
+
+
+def train(model: str, folder: Path) -> None:
+    """Train a model by its name on `folder`/data under stock BasicTS; everything that it writes is under `folder`."""
+    import torch
+    from basicts.configs import BasicTSForecastingConfig
+    from basicts.launcher import BasicTSLauncher
+
+    from baselines.STAEformer import STAEformer, STAEformerConfig
+    from ealinformer.models import ELinFormer, ELinFormerConfig
+
+    torch.set_num_threads(1)
+    model_class, config_class = {
+        "ELinFormer": (ELinFormer, ELinFormerConfig),
+        "STAEformer": (STAEformer, STAEformerConfig),
+    }[model]
+    widths = dict.fromkeys(("input_hidden_size", "tid_hidden_size", "diw_hidden_size", "adaptive_hidden_size"), 4)
+    BasicTSLauncher.launch_training(
+        BasicTSForecastingConfig(
+            model=model_class,
+            model_config=config_class(
+                num_features=NUM_SENSORS,
+                num_time_in_day=STEPS_PER_DAY,
+                intermediate_size=16,
+                num_layers=1,
+                **widths,
+            ),
+            dataset_name="made_up",
+            dataset_params={"data_file_path": str(folder / "data")},
+            input_len=12,
+            output_len=12,
+            use_timestamps=True,
+            null_val=0.0,
+            rescale=True,
+            norm_each_channel=True,
+            batch_size=8,
+            lr=5e-3,
+            num_epochs=EPOCHS,
+            gpus=None,
+            ckpt_save_dir=str(folder / "checkpoints"),
+        )
+    )
+
+
+@pytest.mark.parametrize("model", ["ELinFormer", "STAEformer"])
+def test_trains_under_the_stock_launcher(model, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    write_series(tmp_path / "data")
+    process = subprocess.run(
+        [sys.executable, __file__, model, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+
+    (run,) = (tmp_path / "checkpoints").iterdir()
+    metrics = json.loads((run / "test_metrics.json").read_text(encoding="utf-8"))["overall"]
+    assert all(math.isfinite(value) for value in metrics.values())
+    # The mean of each sensor would be off by 2 / pi of the wave's 100 vehicles.
+    assert metrics["MAE"] < 60
+
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    losses = [event.value for event in events.Scalars("train/loss")]
+    assert len(losses) == EPOCHS
+    assert losses[-1] < 0.8 * losses[0]
+    assert (run / f"{model}_best_val_MAE.pt").is_file()
+
+
+if __name__ == "__main__":
+    train(sys.argv[1], Path(sys.argv[2]))
