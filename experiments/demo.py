@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = given.output_dir or Path("checkpoints") / "DEMO" / f"{datetime.now():%Y%m%d-%H%M%S}"
 
     started = time.monotonic()
-    config = resolve(load_config(CONFIG), settings=[f"num_epochs={given.epochs}"] if given.epochs else [])
+    config = resolve(load_config(CONFIG), settings=[f"num_epochs={given.epochs}"] if given.epochs is not None else [])
     data = prepare_demo(config, given.datasets_dir)
     for model in MODELS:
         print(f"\n--- {model}", flush=True)
@@ -88,7 +88,7 @@ def train(model: str, config: RunConfig, folder: Path, datasets_dir: Path) -> No
     if done.returncode == 130:
         raise KeyboardInterrupt
     if done.returncode:
-        raise InputError(f"training {model} ended with exit status {done.returncode}, see above")
+        sys.exit(done.returncode)  # it has said why
 
 
 def compare(
@@ -117,8 +117,10 @@ def draw(
     truth = np.where(saved["targets"] == config.series.null_value, np.nan, saved["targets"])
     two_days = slice(0, 2 * config.series.steps_per_day)
     busiest = np.argsort(np.nanmean(truth[:, 0], axis=0))[[-1, len(truth[0, 0]) // 2, 3]]
-    curves = {r["forecast"]: [h["MAE"] for h in r["horizons"].values()] for r in rows}
-    histories = {r["forecast"]: r["history"] for r in rows if "history" in r}
+    by_name = {r["forecast"]: r for r in rows}
+    # The same order in every figure: a model's colour goes by its place.
+    curves = {name: [h["MAE"] for h in by_name[name]["horizons"].values()] for name in (*MODELS, *SIMPLE)}
+    histories = {name: by_name[name]["history"] for name in MODELS}
     return [
         forecast_against_truth(
             saved["times"][two_days, 0],

@@ -113,8 +113,8 @@ def train(job: Job) -> dict[str, Any]:
     Raises:
         InputError: the folder cannot be written to.
     """
-    run_folder.create(job.folder, job.run)
     status: dict[str, Any] = {"status": "running", **provenance()}
+    run_folder.create(job.folder, job.run)
     run_folder.write_json(job.folder / run_folder.STATUS, status)
     try:
         num_devices = len(job.gpus.split(",")) if job.gpus else 0
@@ -149,7 +149,7 @@ def _train_on_this_rank(job: Job) -> None:
     quiet_host()
     memory = PeakMemory(cuda=job.gpus is not None)
     started = time.monotonic()
-    with run_folder.logging_to(job.folder) as logger:
+    with run_folder.logging_to(job.folder, silent=not is_master()) as logger:
         runner = _build_runner(job, logger)
         logger.info(_headline(job, runner))
         runner.train()

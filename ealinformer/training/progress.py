@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from easytorch.utils import is_master
 from tqdm import tqdm
 
 T = TypeVar("T")
@@ -20,7 +21,9 @@ def track(
 
     `loss` is read at most once a second: reading it waits for the device.
     """
-    if sys.stderr is not None and sys.stderr.isatty():
+    if not is_master():
+        yield from batches  # one process of a distributed run speaks for all
+    elif sys.stderr is not None and sys.stderr.isatty():
         yield from _with_bar(batches, total, title, loss)
     else:
         yield from _with_lines(batches, total, title, logger, loss)

@@ -80,11 +80,14 @@ def read_row(folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def logging_to(folder: Path) -> Iterator[logging.Logger]:
-    """A logger that writes bare messages to standard error and, with the time, to the folder's log."""
+def logging_to(folder: Path, *, silent: bool = False) -> Iterator[logging.Logger]:
+    """A logger that writes bare messages to standard error and, with the time, to the folder's log, unless `silent`."""
     logger = logging.getLogger(f"ealinformer.run.{folder}")
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    if silent:
+        yield logger
+        return
     console = logging.StreamHandler(sys.stderr)
     file = logging.FileHandler(folder / LOG, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s  %(message)s"))

@@ -1,0 +1,82 @@
+"""The scaler with one mean for all sensors, which the stock one cannot fit."""
+
+import numpy as np
+import pytest
+import torch
+from basicts.scaler import ZScoreScaler
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ealinformer.training.scaler import GlobalZScoreScaler
+
+
+def fitted(data: np.ndarray) -> GlobalZScoreScaler:
+    scaler = GlobalZScoreScaler(norm_each_channel=False, rescale=True)
+    scaler.fit(data)
+    return scaler
+
+
+def flow(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).gamma(2, 100, (300, 7)).astype(np.float32)
+
+
+def test_fits_what_the_stock_scaler_raises_on() -> None:
+    with pytest.raises(TypeError):
+        ZScoreScaler(norm_each_channel=False, rescale=True).fit(flow())
+    stats = fitted(flow()).stats
+    assert stats["mean"].item() == pytest.approx(flow().astype(np.float64).mean(), rel=1e-6)
+    assert stats["std"].item() == pytest.approx(flow().astype(np.float64).std(), rel=1e-6)
+    assert stats["mean"].shape == stats["std"].shape == ()
+    assert stats["mean"].dtype == stats["std"].dtype == torch.float32
+
+
+def test_fits_a_memory_mapped_file(tmp_path) -> None:
+    np.save(tmp_path / "data.npy", flow())
+    assert fitted(np.load(tmp_path / "data.npy", mmap_mode="r")).stats == fitted(flow()).stats
+
+
+def test_zeros_count_and_nan_do_not() -> None:
+    data = np.array([[1, 3], [0, np.nan]], dtype=np.float32)
+    stats = fitted(data).stats
+    assert stats["mean"].item() == pytest.approx(4 / 3)
+    assert stats["std"].item() == pytest.approx(np.std([1, 3, 0]))
+
+
+def test_a_constant_series_has_a_deviation_of_one() -> None:
+    scaler = fitted(np.full((50, 3), 8, dtype=np.float32))
+    assert scaler.stats["std"].item() == 1
+    assert scaler.transform(torch.tensor([8.0, 9.0])).tolist() == [0, 1]
+
+
+def test_the_mean_keeps_its_digits_over_many_readings() -> None:
+    data = np.full((4000, 1000), 60.1, dtype=np.float32)
+    data[::2] += 1
+    assert fitted(data).stats["mean"].item() == pytest.approx(60.6, rel=1e-6)
+    assert fitted(data).stats["std"].item() == pytest.approx(0.5, rel=1e-5)
+
+
+def test_statistics_that_are_there_are_kept() -> None:
+    given_stats = {"mean": torch.tensor(10.0), "std": torch.tensor(2.0)}
+    scaler = GlobalZScoreScaler(norm_each_channel=False, rescale=True, stats=dict(given_stats))
+    scaler.fit(flow())
+    assert scaler.stats == given_stats
+
+
+def test_two_scalers_share_no_statistics() -> None:
+    one, two = fitted(flow()), fitted(2 * flow())
+    assert two.stats["mean"].item() == pytest.approx(2 * one.stats["mean"].item())
+
+
+@settings(deadline=None)
+@given(
+    values=st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=20),
+    mean=st.floats(-500, 500, width=32),
+    std=st.floats(0.125, 500, width=32),
+)
+def test_inverse_of_transform_is_the_reading(values: list[float], mean: float, std: float) -> None:
+    stats = {"mean": torch.tensor(mean), "std": torch.tensor(std)}
+    scaler = GlobalZScoreScaler(norm_each_channel=False, rescale=True, stats=stats)
+    readings = torch.tensor(values)
+    torch.testing.assert_close(
+        scaler.inverse_transform(scaler.transform(readings)), readings, rtol=1e-5, atol=1e-5 * (abs(mean) + std)
+    )
