@@ -147,7 +147,7 @@ def record(target: Path, files: Sequence[Path]) -> None:
 def title(config: RunConfig, data: PreparedSeries) -> str:
     """Headline of the table."""
     return (
-        f"SIMULATED traffic, {data.num_sensors} sensors, {DAYS} days: test part, average over {config.output_len} "
+        f"SIMULATED traffic, {data.num_sensors} sensors, {data.num_steps // data.steps_per_day} days: test part, average over {config.output_len} "
         f"horizons of {config.series.interval_minutes} minutes"
     )
 

@@ -21,7 +21,7 @@ from basicts.utils import BasicTSMode, RunnerStatus
 from easytorch.utils import get_rank, get_world_size, is_master
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from ealinformer.data.meta import Split
 from ealinformer.training.checkpoint import save_checkpoint
@@ -88,7 +88,8 @@ class ForecastingRunner(BasicTSRunner):
     def _init_validation(self) -> None:
         # On every rank, each with its own share of the windows; the host validates on rank 0 and leaves the others.
         dataset = Builder._build_dataset(self.cfg, BasicTSMode.VAL)
-        self.val_data_loader = self._evaluation_loader(dataset)
+        share = Subset(dataset, range(get_rank(), len(dataset), get_world_size()))
+        self.val_data_loader = self._evaluation_loader(share)
         self.register_meter("val/time", "val", "{:.2f} (s)", plt=False)
         for name in ("loss", *self.metrics):
             self.register_meter(f"val/{name}", "val", "{:.4f}")
@@ -185,6 +186,8 @@ class ForecastingRunner(BasicTSRunner):
         self.callback_handler.trigger("on_validate_start", self)
         self.status = RunnerStatus.VALIDATING
         score = self._score(self.val_data_loader, "validation")
+        if get_world_size() > 1:
+            score.reduce_over_ranks()
         self._fill_meters("val", score, started)
         # Before the best score is updated: early stopping compares with the one before.
         self.callback_handler.trigger("on_validate_end", self, train_step=train_step, train_epoch=train_epoch)
@@ -193,7 +196,7 @@ class ForecastingRunner(BasicTSRunner):
 
     @torch.no_grad()
     def evaluate(self, split: Split, *, keep_predictions: bool = False) -> Score:
-        """Score a split with the weights that the model has now.
+        """Score a whole split in this process, with the weights that the model has now.
 
         With `keep_predictions` the forecasts `[B, H, N]` of all windows, in order, are in `Score.predictions`.
         """
@@ -210,13 +213,10 @@ class ForecastingRunner(BasicTSRunner):
             self._add(score, forward_return, self._metric_forward(self.loss, forward_return))
             if keep_predictions:
                 score.predictions.append(forward_return["prediction"].cpu())
-        if get_world_size() > 1:
-            score.reduce_over_ranks()
         return score
 
-    def _evaluation_loader(self, dataset: Any) -> DataLoader:
-        share = Subset(dataset, range(get_rank(), len(dataset), get_world_size()))
-        return DataLoader(share, batch_size=self.run.recipe.eval_batch_size)
+    def _evaluation_loader(self, dataset: Dataset) -> DataLoader:
+        return DataLoader(dataset, batch_size=self.run.recipe.eval_batch_size)
 
     def _new_score(self) -> Score:
         zero = torch.zeros((), dtype=torch.float64, device=self.device)

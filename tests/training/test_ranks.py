@@ -38,7 +38,10 @@ def work(rank: int, world_size: int, store: str, job: Job, results: str) -> None
     runner = build_for_validation(job)
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size)
     try:
-        torch.save(validate_twice(runner), f"{results}-{rank}")
+        seen = validate_twice(runner)
+        if rank == 0:  # as at the end of training, when the other ranks are gone
+            seen["test"] = runner.evaluate("test").sums.as_dict()
+        torch.save(seen, f"{results}-{rank}")
     finally:
         torch.distributed.destroy_process_group()
 
@@ -48,13 +51,15 @@ def test_two_ranks_see_the_scores_of_one_and_stop_together(new_job, tmp_path: Pa
     folders = [tmp_path / name for name in ("one", "two")]
     for folder in folders:
         folder.mkdir()
-    alone = validate_twice(build_for_validation(new_job(folders[0], *settings)))
+    runner = build_for_validation(new_job(folders[0], *settings))
+    alone = validate_twice(runner)
     assert alone["stop"] is True
 
     job = new_job(folders[1], *settings)
     arguments = (2, str(tmp_path / "store"), job, str(tmp_path / "result"))
     torch.multiprocessing.spawn(work, args=arguments, nprocs=2)
     of_ranks = [torch.load(f"{tmp_path}/result-{rank}", weights_only=True) for rank in (0, 1)]
+    assert of_ranks[0].pop("test") == runner.evaluate("test").sums.as_dict()
     assert of_ranks[0] == of_ranks[1]
     assert (of_ranks[0]["stop"], of_ranks[0]["best_epoch"]) == (True, 1)
     for seen, expected in zip(of_ranks[0]["scores"], alone["scores"], strict=True):
