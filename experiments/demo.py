@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ealinformer.cli import ArgumentParser, run
+from ealinformer.cli import EXIT_INTERRUPTED, ArgumentParser, run
 from ealinformer.data import PreparedSeries, open_prepared, prepare, simulate_traffic, write_raw
 from ealinformer.errors import InputError
 from ealinformer.files import write_text
@@ -84,11 +84,16 @@ def train(model: str, config: RunConfig, folder: Path, datasets_dir: Path) -> No
     """Train in a process of its own, so that peak memory is that of one model."""
     command = [sys.executable, str(Path(__file__).with_name("train.py")), "-c", str(CONFIG), "--model", model]
     command += ["--epochs", str(config.recipe.num_epochs), "--datasets-dir", str(datasets_dir), "--predictions"]
-    done = subprocess.run([*command, "--output-dir", str(folder)], check=False)
-    if done.returncode == 130:
+    training = subprocess.Popen([*command, "--output-dir", str(folder)])
+    try:
+        status = training.wait()
+    except KeyboardInterrupt:
+        training.wait()  # it was interrupted as well and is tidying up
+        raise
+    if status == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
-    if done.returncode:
-        sys.exit(done.returncode)  # it has said why
+    if status:
+        sys.exit(status)  # it has said why
 
 
 def compare(
@@ -146,9 +151,10 @@ def record(target: Path, files: Sequence[Path]) -> None:
 
 def title(config: RunConfig, data: PreparedSeries) -> str:
     """Headline of the table."""
+    days = data.num_steps // data.steps_per_day
     return (
-        f"SIMULATED traffic, {data.num_sensors} sensors, {data.num_steps // data.steps_per_day} days: test part, average over {config.output_len} "
-        f"horizons of {config.series.interval_minutes} minutes"
+        f"SIMULATED traffic, {data.num_sensors} sensors, {days} days: test part, average over {config.output_len} "
+        f"horizons of {data.interval_minutes} minutes"
     )
 
 

@@ -1,0 +1,54 @@
+"""The house of docs/architecture.md: imports go one way."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "ealinformer"
+
+
+def imported(folder: Path) -> set[str]:
+    """Top-level modules that the files below `folder` import, and second-level ones of this package."""
+    names: set[str] = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path}: imports are absolute here"
+                modules = [node.module or ""]
+            else:
+                continue
+            for module in modules:
+                parts = module.split(".")
+                names.add(".".join(parts[:2]) if parts[0] == "ealinformer" else parts[0])
+    return names
+
+
+def test_the_attention_knows_torch_alone():
+    assert imported(PACKAGE / "attention") <= {"torch", "math", "typing", "collections", "functools"} | {
+        "ealinformer.attention"
+    }
+
+
+@pytest.mark.parametrize(
+    ("folder", "not_above"),
+    [
+        ("models", {"training", "data", "measure", "report"}),
+        ("data", {"training", "models", "attention", "measure", "report"}),
+        ("measure", {"training", "models", "attention", "data", "report"}),
+        ("report", {"training", "models", "attention", "data", "measure"}),
+    ],
+)
+def test_nothing_imports_what_stands_above_or_beside_it(folder, not_above):
+    assert not imported(PACKAGE / folder) & {f"ealinformer.{name}" for name in not_above}
+
+
+def test_the_package_imports_nothing_that_is_around_it():
+    assert not imported(PACKAGE) & {"baselines", "configs", "experiments", "scripts", "tests", "benchmarks"}
+
+
+def test_the_data_package_needs_no_torch():
+    assert "torch" not in imported(PACKAGE / "data")
