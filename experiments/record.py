@@ -27,7 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError(f"row {given.row}: its folder cannot be made: {error.strerror}") from error
     write_json(given.row, row)
     incomplete = "" if row["complete"] else f", NOT a complete run: stopped by {row['stopped_by']}"
-    print(f"{given.row}: {row['model']} on {row['dataset']}, MAE {row['average']['MAE']:.4f}{incomplete}")
+    mae = row["average"]["MAE"]
+    score = "no reading to score" if mae is None else f"MAE {mae:.4f}"
+    print(f"{given.row}: {row['model']} on {row['dataset']}, {score}{incomplete}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from ealinformer.training.history import read_history
 
 CONFIG, STATUS, METRICS = "config.json", "run.json", "metrics.json"
 HISTORY, LOG = "history.csv", "train.log"
+ROW_KEYS = ("model", "dataset", "average", "horizons", "steps", "stopped_by")
 
 
 def default_folder(run: RunConfig, root: Path = Path("checkpoints")) -> Path:
@@ -53,9 +54,12 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: it is not there or damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}, expected a JSON object")
+    return content
 
 
 def read_row(folder: Path) -> dict[str, Any]:
@@ -70,9 +74,12 @@ def read_row(folder: Path) -> dict[str, Any]:
     if status.get("status") != "finished":
         raise InputError(f"{folder}: the run's status is {status.get('status')!r}, expected 'finished'")
     metrics = read_json(folder / METRICS)
+    for key in ROW_KEYS:
+        if key not in metrics:
+            raise InputError(f"{folder / METRICS} lacks {key!r}, expected the metrics of a training")
     return {
         **metrics,
-        "complete": metrics["steps"] != read_json(folder / CONFIG)["max_steps"],
+        "complete": metrics["steps"] != read_json(folder / CONFIG).get("max_steps"),
         **{key: value for key, value in status.items() if key != "status"},
         "config": read_json(folder / CONFIG),
         "history": read_history(folder / HISTORY),

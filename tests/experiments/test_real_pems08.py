@@ -1,0 +1,55 @@
+"""The public PEMS08, from its raw file to a score."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ("-c", str(ROOT / "configs" / "PEMS08.py"))
+TINY = {
+    "model.input_hidden_size": 4,
+    "model.tid_hidden_size": 4,
+    "model.diw_hidden_size": 0,
+    "model.adaptive_hidden_size": 8,
+    "model.intermediate_size": 8,
+    "model.n_heads": 2,
+    "model.num_layers": 1,
+}
+
+pytestmark = [
+    pytest.mark.real_data,
+    pytest.mark.skipif(not os.environ.get("EALINFORMER_RAW_DIR"), reason="skipped: no raw data"),
+]
+
+
+@pytest.fixture(scope="module")
+def datasets(call, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """PEMS08, prepared by the command line."""
+    folder = tmp_path_factory.mktemp("datasets")
+    raw = os.environ["EALINFORMER_RAW_DIR"]
+    done = call("prepare_dataset", "PEMS08", "--raw-dir", raw, "--datasets-dir", folder)
+    assert done.status == 0, done.err
+    assert "17856 steps x 170 sensors, every 5 minutes" in done.out
+    assert "10713 / 3571 / 3572" in done.out
+    return folder
+
+
+def test_the_floor_is_the_published_one(call, datasets: Path) -> None:
+    done = call("floor", *CONFIG, "--datasets-dir", datasets)
+    assert (done.status, done.err) == (0, "")
+    rows = [line.rsplit(maxsplit=3)[:2] for line in done.out.splitlines()[4:]]
+    assert rows == [["last value", "25.3000"], ["weekly profile", "23.2706"], ["historical inertia", "34.7152"]]
+
+
+def test_a_training_scores_all_windows_of_the_test_part(call, datasets: Path, tmp_path: Path) -> None:
+    widths = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
+    options = ("--max-steps", 2, "--output-dir", tmp_path / "run", *widths)
+    done = call("train", *CONFIG, "--datasets-dir", datasets, *options)
+    assert done.status == 0, done.err
+    assert "ELinFormer on PEMS08: test part, 3549 windows, epoch 1" in done.err
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert (metrics["windows"], metrics["steps"], len(metrics["horizons"])) == (3549, 2, 12)
+    assert 0 < metrics["average"]["MAE"] < 250
+    assert not metrics["simulated"]
