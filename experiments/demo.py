@@ -1,5 +1,6 @@
 """Simulate traffic, train STAEformer and ELinFormer on it, and compare them with simple forecasts."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -82,7 +83,8 @@ def prepare_demo(config: RunConfig, datasets_dir: Path) -> PreparedSeries:
 
 def train(model: str, config: RunConfig, folder: Path, datasets_dir: Path) -> None:
     """Train in a process of its own, so that peak memory is that of one model."""
-    command = [sys.executable, str(Path(__file__).with_name("train.py")), "-c", str(CONFIG), "--model", model]
+    script = os.path.relpath(Path(__file__).with_name("train.py"))  # the run records its command
+    command = [sys.executable, script, "-c", str(CONFIG), "--model", model]
     command += ["--epochs", str(config.recipe.num_epochs), "--datasets-dir", str(datasets_dir), "--predictions"]
     training = subprocess.Popen([*command, "--output-dir", str(folder)])
     try:
