@@ -17,7 +17,7 @@ CONFIG = Experiment(
         "tid_hidden_size": 12,
         "diw_hidden_size": 12,
         "adaptive_hidden_size": 28,
-        "intermediate_size": 128,
+        "intermediate_size": 64,
         "num_layers": 2,
     },
     recipes={"demo": Recipe(loss="masked_mae", lr=2e-3, weight_decay=1e-4, milestones=(2,), num_epochs=3)},
