@@ -30,6 +30,7 @@ EXAMPLES = """examples:
   python benchmarks/train_step.py PEMS07 --batch-size 4 --rounds 20 --row results/train_step/PEMS07-cpu.json
 """
 
+SEED = 0
 REFERENCE = "STAEformer, explicit softmax"
 MODELS: dict[str, Callable[[int], nn.Module]] = {
     REFERENCE: lambda n: STAEformer(STAEformerConfig(num_features=n, attention="softmax")),
@@ -54,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="windows in a step (16)")
     parser.add_argument("--rounds", type=int, default=10, metavar="N", help="counted steps of every model (10)")
     parser.add_argument("--cuda", action="store_true", help="on the GPU in place of the CPU")
-    parser.add_argument("--row", type=Path, metavar="FILE", help="also write the measurement as JSON")
+    parser.add_argument(
+        "--row", type=Path, metavar="FILE", help="also write the measurement as JSON, and the table beside it"
+    )
     given = parser.parse_args(arguments)
     if given.dataset not in PUBLIC:
         raise InputError(f"unknown data set {given.dataset!r}{suggestion(given.dataset, PUBLIC)}")
@@ -63,17 +66,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.cuda and not torch.cuda.is_available():
         raise InputError(f"--cuda: no CUDA device (torch {torch.__version__})")
 
+    torch.manual_seed(SEED)
     num_sensors = PUBLIC[given.dataset].num_sensors
     rows = measure(num_sensors, given.batch_size, given.rounds, "cuda" if given.cuda else "cpu")
     title = (
         f"{given.dataset}'s shape, random values: {num_sensors} sensors, batch {given.batch_size}; ratio to {REFERENCE}"
     )
-    print(render_table(COLUMNS, rows, title=title))
+    table = render_table(COLUMNS, rows, title=title)
+    print(table)
     if given.row:
         given.row.parent.mkdir(parents=True, exist_ok=True)
-        kind = {"kind": "train step", "dataset_shape": given.dataset, "random_values": True}
+        kind = {"kind": "train step", "dataset_shape": given.dataset, "random_values": True, "seed": SEED}
         sizes = {"num_sensors": num_sensors, "batch_size": given.batch_size, "rounds": given.rounds, "dtype": "float32"}
         write_text(given.row, json.dumps({**kind, **sizes, "rows": rows, **provenance()}, indent=2) + "\n")
+        write_text(given.row.with_suffix(".txt"), table + "\n")
 
 
 def measure(num_sensors: int, batch_size: int, rounds: int, device: str) -> list[dict[str, Any]]:

@@ -12,7 +12,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("result", ["results/demo/demo.txt", "results/PEMS08/table.txt"])
+@pytest.mark.parametrize(
+    "result", ["results/demo/demo.txt", "results/PEMS08/table.txt", "results/train_step/PEMS07-cpu.txt"]
+)
 def test_tables_are_recorded_results(result):
     shown = re.search(rf"<!-- {result} -->\n```\n(.*?)```", README, flags=re.DOTALL)
     assert shown is not None
