@@ -122,7 +122,8 @@ def row(name: str, datasets_dir: Path) -> tuple[str, ...]:
             state = f"{directory} is damaged or not ours"
         else:
             sizes = (meta["num_sensors"], meta["num_steps"], meta["interval_minutes"])
-            return (name, *map(str, sizes), meta["target"], shares(meta["split"]), str(directory))
+            target = meta["target"] + (", simulated" if meta["simulated"] else "")
+            return (name, *map(str, sizes), target, shares(meta["split"]), str(directory))
     if name in PUBLIC:
         spec = PUBLIC[name]
         sizes = (spec.num_sensors, spec.num_steps or 0, spec.interval_minutes)
@@ -141,7 +142,7 @@ def summary(series: PreparedSeries) -> str:
     readings = series.num_steps * series.num_sensors
     graph = meta["graph"]
     lines = {
-        "series": f"{meta['name']}: {meta['target']}, {meta['unit']}",
+        "series": f"{meta['name']}: {'SIMULATED ' * meta['simulated']}{meta['target']}, {meta['unit']}",
         "shape": f"{series.num_steps} steps x {series.num_sensors} sensors, every {series.interval_minutes} minutes",
         "start": f"{series.start:%A %Y-%m-%d %H:%M}, day of week by {meta['day_of_week']}",
         "split": " / ".join(f"{meta['steps'][split]}" for split in ("train", "val", "test")),
