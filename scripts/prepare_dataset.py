@@ -9,6 +9,8 @@ from ealinformer.data.meta import is_prepared
 from ealinformer.data.prepare import DEFAULT_MIN_WINDOW
 from ealinformer.data.raw_files import at_hand
 from ealinformer.errors import InputError, suggestion
+from ealinformer.report.tables import Column, render_table
+from ealinformer.training import load_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RAW_DIR = Path("datasets/raw")
@@ -21,8 +23,15 @@ EXAMPLES = """examples:
   python scripts/prepare_dataset.py --list                     what is known, and what is prepared
 """
 
-HEADER = ("name", "sensors", "steps", "minutes", "target", "split", "prepared")
-ALIGN = (str.ljust, str.rjust, str.rjust, str.rjust, str.ljust, str.ljust, str.ljust)
+COLUMNS = (
+    Column("name", "name"),
+    Column("sensors", "sensors"),
+    Column("steps", "steps"),
+    Column("minutes", "minutes"),
+    Column("target", "target"),
+    Column("split", "split"),
+    Column("prepared", "prepared"),
+)
 
 
 def parser() -> ArgumentParser:
@@ -87,9 +96,6 @@ def find_spec(name: str | None, config: Path | None) -> tuple[SeriesSpec, int]:
                 f"no series is called {name!r}{suggestion(name, known)}, known are {', '.join(known)}; one of a config "
                 "that is not in configs/ is prepared with -c CONFIG"
             )
-    # Configs describe models too, and importing those takes seconds that a public series need not wait.
-    from ealinformer.training.config import load_config
-
     experiment = load_config(config)
     return experiment.series, experiment.input_len + experiment.output_len
 
@@ -103,32 +109,40 @@ def listing(datasets_dir: Path) -> str:
     """A table of all known series and of what else is prepared in `datasets_dir`."""
     known = known_names()
     others = sorted({path.parent.name for path in datasets_dir.glob("*/meta.json")} - set(known))
-    rows = [HEADER, *(row(name, datasets_dir) for name in (*known, *others))]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(align(cell, width) for align, cell, width in zip(ALIGN, cells, widths, strict=True)).rstrip()
-        for cells in rows
-    )
+    return render_table(COLUMNS, [row(name, datasets_dir) for name in (*known, *others)])
 
 
-def row(name: str, datasets_dir: Path) -> tuple[str, ...]:
+def row(name: str, datasets_dir: Path) -> dict[str, object]:
     """One line of the table; sizes come from the prepared folder, else from the public description."""
     directory = datasets_dir / name
-    state = "no"
+    state = "no" if name in PUBLIC else f"no, see configs/{name}.py"
     if (directory / "meta.json").is_file():
         try:
             meta = open_prepared(directory).meta
         except InputError:
             state = f"{directory} is damaged or not ours"
         else:
-            sizes = (meta["num_sensors"], meta["num_steps"], meta["interval_minutes"])
             target = meta["target"] + (", simulated" if meta["simulated"] else "")
-            return (name, *map(str, sizes), target, shares(meta["split"]), str(directory))
+            sizes = (meta["num_sensors"], meta["num_steps"], meta["interval_minutes"])
+            return line(name, *sizes, target, meta["split"], str(directory))
     if name in PUBLIC:
         spec = PUBLIC[name]
-        sizes = (spec.num_sensors, spec.num_steps or 0, spec.interval_minutes)
-        return (name, *map(str, sizes), spec.target, shares(spec.split), state)
-    return (name, "", "", "", "", "", f"no, see configs/{name}.py" if state == "no" else state)
+        return line(name, spec.num_sensors, spec.num_steps, spec.interval_minutes, spec.target, spec.split, state)
+    return {"name": name, "prepared": state}
+
+
+def line(
+    name: str,
+    sensors: int,
+    steps: int | None,
+    minutes: int,
+    target: str,
+    split: tuple[float, float, float],
+    prepared: str,
+) -> dict[str, object]:
+    """The cells of a series whose description is known."""
+    cells = (name, sensors, steps, minutes, target, shares(split), prepared)
+    return {column.key: cell for column, cell in zip(COLUMNS, cells, strict=True)}
 
 
 def shares(split: tuple[float, float, float]) -> str:

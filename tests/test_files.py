@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from ealinformer.errors import InputError
-from ealinformer.files import replaced_whole, write_text, write_with
+from ealinformer.files import replaced_whole, write_text
+
+
+def write_with(path, write):
+    with replaced_whole(path) as temporary:
+        write(temporary)
 
 
 def test_text_is_written_in_utf_8_and_replaces_what_was_there(tmp_path: Path) -> None:

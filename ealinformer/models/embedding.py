@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ealinformer.models.config import BackboneConfig
 
+# k / 1440 in float32 times 1440 may come out below k; a hundredth of a slot is more than that, up to one slot a second.
 SLOT_TOLERANCE = 0.01
 
 
@@ -54,5 +55,4 @@ class SpatioTemporalEmbedding(nn.Module):
 
 def _slot(fraction: Tensor, count: int) -> Tensor:
     """The row of a table of `count` rows for a fraction of the day or week in [0, 1)."""
-    # k / 1440 in float32 times 1440 may come out below k: the tolerance is larger than that, up to one row a second.
     return (fraction * count + SLOT_TOLERANCE).floor().long() % count

@@ -3,13 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from ealinformer.models.embedding import SLOT_TOLERANCE
+
 DAYS_PER_WEEK = 7
-# float32 stamps land just below their slot (0.99999 of one); an interval of one second still keeps its slots apart.
-SLOT_TOLERANCE = 0.01
 NULL_TOLERANCE = 5e-5  # what BasicTS's masked metrics count as equal to the null value
-READINGS_PER_BLOCK = (
-    1 << 24
-)  # bounds the float64 copies of `fit` to some hundred MB on networks of thousands of sensors
+# Bounds the float64 copies of `fit` to some hundred MB on networks of thousands of sensors.
+READINGS_PER_BLOCK = 1 << 24
 
 
 def last_value(inputs: NDArray, output_len: int) -> NDArray:

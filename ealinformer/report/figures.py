@@ -4,7 +4,6 @@ Colours are Okabe and Ito's, safe for colour-blind readers. A model keeps its co
 the mapping. `note` is printed above the panels and says what a reader must know, such as "simulated series".
 """
 
-import os
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
+
+from ealinformer.files import replaced
 
 SIMPLE_FORECASTS = ("last value", "weekly profile", "historical inertia")
 
@@ -224,12 +225,8 @@ def _write(figure: Figure, path: str | Path) -> Path:
     if target.suffix.lower() != ".png":
         raise ValueError(f"{target}: figures are written as PNG, expected a name that ends in .png")
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        figure.savefig(partial, format="png", dpi=DPI)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replaced(target) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI)
     return target
 
 

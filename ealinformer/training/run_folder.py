@@ -73,15 +73,15 @@ def read_row(folder: Path) -> dict[str, Any]:
     status = read_json(folder / STATUS)
     if status.get("status") != "finished":
         raise InputError(f"{folder}: the run's status is {status.get('status')!r}, expected 'finished'")
-    metrics = read_json(folder / METRICS)
+    metrics, config = read_json(folder / METRICS), read_json(folder / CONFIG)
     for key in ROW_KEYS:
         if key not in metrics:
             raise InputError(f"{folder / METRICS} lacks {key!r}, expected the metrics of a training")
     return {
         **metrics,
-        "complete": metrics["steps"] != read_json(folder / CONFIG).get("max_steps"),
+        "complete": metrics["steps"] != config.get("max_steps"),
         **{key: value for key, value in status.items() if key != "status"},
-        "config": read_json(folder / CONFIG),
+        "config": config,
         "history": read_history(folder / HISTORY),
     }
 
