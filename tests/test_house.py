@@ -28,9 +28,8 @@ def imported(folder: Path) -> set[str]:
 
 
 def test_the_attention_knows_torch_alone():
-    assert imported(PACKAGE / "attention") <= {"torch", "math", "typing", "collections", "functools"} | {
-        "ealinformer.attention"
-    }
+    standard = "collections contextlib dataclasses difflib functools inspect math numbers typing"
+    assert imported(PACKAGE / "attention") <= {"torch", "ealinformer.attention", *standard.split()}
 
 
 @pytest.mark.parametrize(
@@ -40,10 +39,16 @@ def test_the_attention_knows_torch_alone():
         ("data", {"training", "models", "attention", "measure", "report"}),
         ("measure", {"training", "models", "attention", "data", "report"}),
         ("report", {"training", "models", "attention", "data", "measure"}),
+        ("dropin", {"training", "models", "data", "measure", "report"}),
     ],
 )
 def test_nothing_imports_what_stands_above_or_beside_it(folder, not_above):
     assert not imported(PACKAGE / folder) & {f"ealinformer.{name}" for name in not_above}
+
+
+def test_nothing_is_built_on_the_drop_in():
+    others = [path for path in PACKAGE.iterdir() if path.is_dir() and path.name != "dropin"]
+    assert not any("ealinformer.dropin" in imported(path) for path in others)
 
 
 def test_the_package_imports_nothing_that_is_around_it():

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ealinformer.attention import get_attention
+from ealinformer.attention import fused_softmax_attention, softmax_attention
 from ealinformer.models import BackboneConfig, SpatioTemporalTransformer
 
 
@@ -25,4 +25,5 @@ class STAEformer(SpatioTemporalTransformer):
     def __init__(self, config: STAEformerConfig) -> None:
         if config.attention not in ("sdpa", "softmax"):
             raise ValueError(f"STAEformer's attention is sdpa or softmax, got {config.attention!r}")
-        super().__init__(config, get_attention(config.attention))
+        attention = fused_softmax_attention if config.attention == "sdpa" else softmax_attention
+        super().__init__(config, lambda num_keys: attention)

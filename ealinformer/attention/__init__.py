@@ -1,22 +1,39 @@
-"""The mechanism in plain PyTorch: entropy-equal linear attention, softmax attention, multi-head modules.
+"""The mechanism in plain PyTorch: entropy-equal linear attention, others to compare it with, multi-head attention.
 
 Knows nothing of traffic or of BasicTS; imports torch alone.
 """
 
-from ealinformer.attention.entropy import ENTROPIES
+from ealinformer.attention.causal import CausalState, causal_state, entropy_equal_step
+from ealinformer.attention.entropy import ENTROPIES, ESTIMATORS, EntropyEstimator, ScoreMoments
 from ealinformer.attention.entropy_equal import entropy_equal_attention
-from ealinformer.attention.multi_head import ATTENTIONS, Attention, MultiHeadAttention, get_attention
+from ealinformer.attention.identity import identity_attention
+from ealinformer.attention.kernelized import elu_attention
+from ealinformer.attention.linformer import LinformerAttention
+from ealinformer.attention.multi_head import MultiHeadAttention
+from ealinformer.attention.performer import PerformerAttention
 from ealinformer.attention.reference import reference_attention, reference_weights
+from ealinformer.attention.registry import ATTENTIONS, Attention, attention_options, build_attention
 from ealinformer.attention.softmax import fused_softmax_attention, softmax_attention
 
 __all__ = [
     "ATTENTIONS",
     "ENTROPIES",
+    "ESTIMATORS",
     "Attention",
+    "CausalState",
+    "EntropyEstimator",
+    "LinformerAttention",
     "MultiHeadAttention",
+    "PerformerAttention",
+    "ScoreMoments",
+    "attention_options",
+    "build_attention",
+    "causal_state",
+    "elu_attention",
     "entropy_equal_attention",
+    "entropy_equal_step",
     "fused_softmax_attention",
-    "get_attention",
+    "identity_attention",
     "reference_attention",
     "reference_weights",
     "softmax_attention",

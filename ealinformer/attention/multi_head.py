@@ -1,51 +1,22 @@
-"""Attentions by name, and multi-head self-attention around any of them."""
+"""Multi-head self-attention around any attention."""
 
-from collections.abc import Callable
-from functools import partial
-
+import torch
 from torch import Tensor, nn
 
-from ealinformer.attention.entropy import ENTROPIES
 from ealinformer.attention.entropy_equal import entropy_equal_attention
-from ealinformer.attention.softmax import fused_softmax_attention, softmax_attention
-
-# q [..., Nq, C], k [..., N, C], v [..., N, Cv] -> [..., Nq, Cv]
-Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-ATTENTIONS = ("entropy_equal", "softmax", "sdpa")
-
-
-def get_attention(name: str, *, entropy: str = "taylor", eps: float = 1e-8) -> Attention:
-    """The attention of a name: `"entropy_equal"`, `"softmax"` (written out) or `"sdpa"` (fused softmax).
-
-    Args:
-        name: one of `ATTENTIONS`.
-        entropy: estimator for `"entropy_equal"`; the others ignore it.
-        eps: added to theta by `"entropy_equal"`; the others ignore it.
-
-    Raises:
-        ValueError: the name or the estimator is not known, or eps is not a number of at least 0.
-    """
-    if name not in ATTENTIONS:
-        raise ValueError(f"attention is one of {', '.join(ATTENTIONS)}, got {name!r}")
-    if entropy not in ENTROPIES:
-        raise ValueError(f"entropy is one of {', '.join(ENTROPIES)}, got {entropy!r}")
-    if not isinstance(eps, (int, float)) or not eps >= 0:
-        raise ValueError(f"eps has to be a number of at least 0, got {eps!r}")
-    if name == "entropy_equal":
-        return partial(entropy_equal_attention, entropy=entropy, eps=eps)
-    return softmax_attention if name == "softmax" else fused_softmax_attention
+from ealinformer.attention.registry import Attention
 
 
 class MultiHeadAttention(nn.Module):
-    """Multi-head self-attention over dimension -2 of `[..., N, D]`, for any attention function.
+    """Multi-head self-attention over dimension -2 of `[..., N, D]`, for any attention.
 
-    The projections carry the names of `basicts.modules.transformer.MultiHeadAttention`.
+    The projections carry the names of `basicts.modules.transformer.MultiHeadAttention`. An attention that is a module
+    becomes a part of this one, so its parameters are trained and saved; a function adds nothing to the state.
 
     Args:
         hidden_size: width D.
         n_heads: number of heads; divides D.
-        attention: function on q, k, v `[..., heads, N, D / heads]`; entropy-equal attention when None.
+        attention: on q, k, v `[..., heads, N, D / heads]`; entropy-equal attention when None.
 
     Raises:
         ValueError: `n_heads` does not divide `hidden_size`.
@@ -56,18 +27,46 @@ class MultiHeadAttention(nn.Module):
         if n_heads <= 0 or hidden_size % n_heads:
             raise ValueError(f"n_heads has to divide hidden_size {hidden_size}, got {n_heads}")
         self.n_heads = n_heads
-        self.attention = attention if attention is not None else get_attention("entropy_equal")
+        self.attention = attention if attention is not None else entropy_equal_attention
         self.q_proj = nn.Linear(hidden_size, hidden_size)
         self.k_proj = nn.Linear(hidden_size, hidden_size)
         self.v_proj = nn.Linear(hidden_size, hidden_size)
         self.out_proj = nn.Linear(hidden_size, hidden_size)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`[..., N, D]` -> `[..., N, D]`."""
+    def forward(self, x: Tensor, key_padding_mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """Attend.
+
+        Args:
+            x: `[..., N, D]`.
+            key_padding_mask: bool `[..., N]`, True at padding; the same for all heads, and broadcasts to x's leading
+                dimensions. Padding has no influence on other positions, but its own rows come out of the projections.
+            causal: position i sees those up to i only.
+
+        Returns:
+            `[..., N, D]`.
+
+        Raises:
+            ValueError: the mask does not fit x, or the attention refuses it or causal.
+        """
+        if key_padding_mask is not None:
+            key_padding_mask = _one_for_all_heads(key_padding_mask, x)
         q, k, v = (self._split_heads(proj(x)) for proj in (self.q_proj, self.k_proj, self.v_proj))
-        mixed = self.attention(q, k, v)
+        mixed = self.attention(q, k, v, key_padding_mask=key_padding_mask, causal=causal)
         return self.out_proj(mixed.transpose(-3, -2).flatten(-2))
 
     def _split_heads(self, x: Tensor) -> Tensor:
         """`[..., N, D]` -> `[..., heads, N, D / heads]`."""
         return x.unflatten(-1, (self.n_heads, -1)).transpose(-3, -2)
+
+
+def _one_for_all_heads(mask: Tensor, x: Tensor) -> Tensor:
+    """`[..., N]` -> `[..., 1, N]`, once it is known to fit x: the heads would make the error hard to read."""
+    try:
+        fits = mask.ndim > 0 and torch.broadcast_shapes(mask.shape, x.shape[:-1]) == x.shape[:-1]
+    except RuntimeError:
+        fits = False
+    if not fits or mask.shape[-1] != x.shape[-2]:
+        raise ValueError(
+            f"key_padding_mask that broadcasts to {tuple(x.shape[:-1])} is expected, got {tuple(mask.shape)}"
+        )
+    return mask.unsqueeze(-2)

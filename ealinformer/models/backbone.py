@@ -1,5 +1,7 @@
 """The backbone of STAEformer (arXiv 2308.10425), with the attention as a parameter."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from ealinformer.attention import Attention, MultiHeadAttention
@@ -31,25 +33,26 @@ class SpatioTemporalTransformer(nn.Module):
 
     Args:
         config: sizes.
-        attention: function on q, k, v `[..., heads, S, C]`, the same one for both axes.
+        attention: number of keys -> attention on q, k, v `[..., heads, S, C]`. Asked once for each layer, with L for
+            the temporal ones and N for the spatial ones, so that an attention with parameters has its own in each.
 
     Raises:
         ValueError: a size in the config cannot be.
     """
 
-    def __init__(self, config: BackboneConfig, attention: Attention) -> None:
+    def __init__(self, config: BackboneConfig, attention: Callable[[int], Attention]) -> None:
         super().__init__()
         check_backbone_config(config)
         self.input_len, self.num_features = config.input_len, config.num_features
         self.embedding = SpatioTemporalEmbedding(config)
         hidden_size = backbone_width(config)
 
-        def layers() -> nn.ModuleList:
+        def layers(num_keys: int) -> nn.ModuleList:
             sizes = (hidden_size, config.intermediate_size, config.n_heads, config.dropout)
-            return nn.ModuleList(AttentionLayer(*sizes, attention) for _ in range(config.num_layers))
+            return nn.ModuleList(AttentionLayer(*sizes, attention(num_keys)) for _ in range(config.num_layers))
 
-        self.temporal_layers = layers()
-        self.spatial_layers = layers()
+        self.temporal_layers = layers(config.input_len)
+        self.spatial_layers = layers(config.num_features)
         self.output_proj = nn.Linear(config.input_len * hidden_size, config.output_len)
 
     def forward(self, inputs: Tensor, inputs_timestamps: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from basicts.configs import BasicTSForecastingConfig
 
 from baselines.STAEformer import STAEformer, STAEformerConfig
-from ealinformer.attention import get_attention
+from ealinformer.attention import LinformerAttention, PerformerAttention, build_attention, softmax_attention
 from ealinformer.data.timestamps import calendar_features
 from ealinformer.models import BackboneConfig, ELinFormer, ELinFormerConfig, SpatioTemporalTransformer
 from ealinformer.models.embedding import SpatioTemporalEmbedding
@@ -90,6 +90,38 @@ class TestConfig:
     def test_unknown_names_are_refused(self, option, value):
         with pytest.raises(ValueError, match=rf"{option} is one of .*got '{value}'"):
             ELinFormer(ELinFormerConfig(**SMALL, **{option: value}))
+
+    @pytest.mark.parametrize(
+        ("attention", "key", "value"),
+        [
+            ("entropy_equal", "eps", -1.0),
+            ("linformer", "linformer_rank", 0),
+            ("linformer", "linformer_rank", "64"),
+            ("performer", "performer_features", 0),
+            ("performer", "performer_features", 2.5),
+        ],
+    )
+    def test_an_option_that_cannot_be_is_named_by_its_key(self, attention, key, value):
+        with pytest.raises(ValueError, match=rf"^{key} has to be .*got {value!r}$"):
+            ELinFormer(ELinFormerConfig(**SMALL, attention=attention, **{key: value}))
+
+    @pytest.mark.parametrize(
+        ("attention", "key", "value"),
+        [
+            ("softmax", "entropy", "gaussian"),
+            ("inline", "eps", 0.1),
+            ("entropy_equal", "linformer_rank", 8),
+            ("linformer", "performer_features", 8),
+        ],
+    )
+    def test_an_option_of_another_attention_has_to_keep_its_default(self, attention, key, value):
+        with pytest.raises(ValueError, match=rf"^{key} has no effect on the attention '{attention}', got {value!r}$"):
+            ELinFormer(ELinFormerConfig(**SMALL, attention=attention, **{key: value}))
+
+    @pytest.mark.parametrize("attention", ["sdpa ", "elu", "entropy_equal", None])
+    def test_staeformer_has_softmax_alone(self, attention):
+        with pytest.raises(ValueError, match=rf"STAEformer's attention is sdpa or softmax, got {attention!r}"):
+            STAEformer(STAEformerConfig(**SMALL, attention=attention))
 
     @pytest.mark.parametrize(
         ("width", "parameter"),
@@ -299,16 +331,47 @@ class TestAttentions:
         weights = self.weights()
         flat = self.forecast(ELinFormer, ELinFormerConfig(**SMALL, eps=1e12), weights)
         model = SpatioTemporalTransformer(
-            BackboneConfig(**SMALL), lambda q, k, v: v.mean(-2, keepdim=True).expand_as(q)
+            BackboneConfig(**SMALL), lambda num_keys: lambda q, k, v, **_: v.mean(-2, keepdim=True).expand_as(q)
         )
         model.double().eval().load_state_dict(weights)
         torch.testing.assert_close(flat, model(*batch(dtype=torch.float64)), rtol=1e-7, atol=1e-7)
 
     def test_any_attention_function_fits_the_backbone(self):
         torch.manual_seed(0)
-        model = SpatioTemporalTransformer(BackboneConfig(**SMALL), get_attention("softmax")).double().eval()
+        model = SpatioTemporalTransformer(BackboneConfig(**SMALL), lambda num_keys: softmax_attention).double().eval()
         expected = self.forecast(STAEformer, STAEformerConfig(**SMALL, attention="softmax"), model.state_dict())
         assert torch.equal(model(*batch(dtype=torch.float64)), expected)
+
+    def test_each_layer_has_an_attention_of_its_own_for_the_keys_of_its_axis(self):
+        config = ELinFormerConfig(**SMALL, attention="linformer", linformer_rank=3)
+        model = ELinFormer(config)
+        for layers, num_keys in ((model.temporal_layers, 6), (model.spatial_layers, 5)):
+            attentions = [layer.attention.attention for layer in layers]
+            assert all(isinstance(a, LinformerAttention) and (a.num_keys, a.rank) == (num_keys, 3) for a in attentions)
+            assert not torch.equal(attentions[0].key_projection, attentions[1].key_projection)
+
+    def test_options_reach_the_attention_under_the_keys_of_the_config(self):
+        model = ELinFormer(ELinFormerConfig(**SMALL, attention="performer", performer_features=7))
+        attention = model.spatial_layers[0].attention.attention
+        assert isinstance(attention, PerformerAttention)
+        assert (attention.head_size, attention.num_features) == (10, 7)
+        by_default = ELinFormer(ELinFormerConfig(**SMALL, attention="performer")).spatial_layers[0].attention.attention
+        assert by_default.num_features == PerformerAttention(10).num_features
+
+    @pytest.mark.parametrize("name", ["inline", "elu", "identity"])
+    def test_a_name_in_the_config_is_the_attention_of_all_layers(self, name):
+        weights = self.weights()
+        by_name = self.forecast(ELinFormer, ELinFormerConfig(**SMALL, attention=name), weights)
+        asked = []
+
+        def factory(num_keys):
+            asked.append(num_keys)
+            return build_attention(name, head_size=10)
+
+        model = SpatioTemporalTransformer(BackboneConfig(**SMALL), factory).double().eval()
+        model.load_state_dict(weights)
+        assert torch.equal(model(*batch(dtype=torch.float64)), by_name)
+        assert asked == [6, 6, 5, 5]
 
 
 @pytest.mark.parametrize(("model_class", "config_class"), MODELS)
@@ -344,3 +407,29 @@ class TestHostConfig:
         assert read.model is model_class
         again = read.model(read.model_config)
         again.load_state_dict(host.model(host.model_config).state_dict())
+
+
+@pytest.mark.parametrize("attention", ["linformer", "performer", "inline"])
+class TestHostConfigOfOtherAttentions:
+    @staticmethod
+    def read_back(config, folder):
+        host = BasicTSForecastingConfig(
+            model=ELinFormer, model_config=config, dataset_name="PEMS08", use_timestamps=True, input_len=6, output_len=3
+        )
+        (folder / "cfg.json").write_text(str(host), encoding="utf-8")
+        return BasicTSForecastingConfig.from_json(str(folder / "cfg.json")).model_config
+
+    def test_a_saved_config_builds_the_same_model(self, attention, tmp_path):
+        own = {"linformer": {"linformer_rank": 2}, "performer": {"performer_features": 9}}.get(attention, {})
+        config = ELinFormerConfig(**SMALL, attention=attention, **own)
+        model, again = ELinFormer(config), ELinFormer(self.read_back(config, tmp_path))
+        again.load_state_dict(model.state_dict())
+        model.eval(), again.eval()
+        assert torch.equal(model(*batch()), again(*batch()))
+
+    def test_a_config_saved_before_an_option_came_has_its_default(self, attention, tmp_path):
+        read = self.read_back(ELinFormerConfig(**SMALL, attention=attention), tmp_path)
+        for key in ("linformer_rank", "performer_features", "eps"):
+            del read[key]
+        model = ELinFormer(ELinFormerConfig(**SMALL, attention=attention))
+        ELinFormer(read).load_state_dict(model.state_dict())

@@ -7,12 +7,16 @@ import torch
 
 import baselines
 import ealinformer.models
+from ealinformer.attention import ATTENTIONS
 
 CATALOGUE = {**ealinformer.models.MODELS, **baselines.MODELS}
 
 # Options to test besides a model's defaults.
 VARIANTS = {
-    "ELinFormer": [{"entropy": "gaussian"}, {"attention": "softmax"}],
+    "ELinFormer": [
+        {"entropy": "gaussian"},
+        *({"attention": name} for name in ATTENTIONS if name not in ("entropy_equal", "sdpa")),
+    ],
     "STAEformer": [{"attention": "softmax"}],
 }
 # Widths that run quickly, for models that have these fields; no width is N, the number of sensors used below.
@@ -39,9 +43,16 @@ _STAEFORMER = {
 # Entropy-equal attention has no parameters of its own, so ELinFormer has STAEformer's.
 PUBLISHED_PARAMETERS = {"STAEformer": _STAEFORMER, "ELinFormer": _STAEFORMER}
 
-# Parameters whose gradient is 0 by construction: a bias of the keys moves all keys alike, and neither softmax nor
-# entropy-equal attention sees a common shift.
+# Parameters whose gradient is 0 by construction. A bias of the keys moves all keys alike, and neither softmax nor
+# entropy-equal attention sees a common shift; features and learned mixtures of keys do. Without attention there is no
+# use for queries and keys.
 WITHOUT_GRADIENT = ("k_proj.bias",)
+WITHOUT_GRADIENT_BY_ATTENTION = {
+    "elu": (),
+    "performer": (),
+    "linformer": (),
+    "identity": ("q_proj.weight", "q_proj.bias", "k_proj.weight", "k_proj.bias"),
+}
 
 every_model = pytest.mark.parametrize("name", list(CATALOGUE))
 every_variant = pytest.mark.parametrize(
@@ -113,11 +124,15 @@ def test_gradients_reach_every_parameter(name, options):
     # 14 windows of 12 hours cover the week, so that every row of the time tables is looked up.
     prediction = model(*windows(14, input_len=12, dtype=torch.float64))
     (prediction * torch.randn_like(prediction)).sum().backward()
+    without_gradient = WITHOUT_GRADIENT_BY_ATTENTION.get(options.get("attention"), WITHOUT_GRADIENT)
     for parameter_name, parameter in model.named_parameters():
+        if parameter.grad is None and options.get("attention") == "identity":
+            assert parameter_name.endswith(without_gradient)
+            continue
         assert parameter.grad is not None, f"{parameter_name} takes no part in the forecast"
         assert parameter.grad.isfinite().all(), f"{parameter_name} has a gradient that is not finite"
         largest = parameter.grad.abs().max()
-        if parameter_name.endswith(WITHOUT_GRADIENT):
+        if parameter_name.endswith(without_gradient):
             assert largest < 1e-12, f"{parameter_name} is listed as a parameter without gradient"
         else:
             assert largest > 1e-9, f"the gradient of {parameter_name} is zero"
@@ -147,7 +162,9 @@ def test_outputs_and_gradients_are_finite_on_extreme_inputs(name, options, value
     prediction = model(inputs, timestamps)
     assert prediction.isfinite().all()
     prediction.square().mean().backward()
-    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert gradients
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 @every_variant
