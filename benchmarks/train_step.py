@@ -22,6 +22,7 @@ from ealinformer.data import PUBLIC
 from ealinformer.errors import InputError, suggestion
 from ealinformer.files import write_text
 from ealinformer.measure import provenance
+from ealinformer.measure.timing import quantile, synchronize
 from ealinformer.models import ELinFormer, ELinFormerConfig
 from ealinformer.report.tables import Column, render_table
 
@@ -115,21 +116,14 @@ def train_step(model: nn.Module, num_sensors: int, batch_size: int) -> Callable[
     return step
 
 
-def synchronize(device: torch.device) -> None:
-    """Wait for the GPU, if there is one."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
 def summary(taken: list[float], reference: list[float]) -> dict[str, float]:
     """Median seconds; median, 20th and 80th percentile of the ratios round by round."""
-    ratios = sorted(a / b for a, b in zip(taken, reference, strict=True))
-    at = lambda share: ratios[round(share * (len(ratios) - 1))]  # noqa: E731
+    ratios = [a / b for a, b in zip(taken, reference, strict=True)]
     return {
         "seconds": statistics.median(taken),
         "ratio": statistics.median(ratios),
-        "ratio_p20": at(0.2),
-        "ratio_p80": at(0.8),
+        "ratio_p20": quantile(ratios, 0.2),
+        "ratio_p80": quantile(ratios, 0.8),
     }
 
 

@@ -1,7 +1,7 @@
 """Figures out of results: one PNG each, drawn without pyplot and its global state.
 
-Colours are Okabe and Ito's, safe for colour-blind readers. A model keeps its colour as long as it keeps its place in
-the mapping. `note` is printed above the panels and says what a reader must know, such as "simulated series".
+A model keeps its colour as long as it keeps its place in the mapping. `note` is printed above the panels and says what
+a reader must know, such as "simulated series".
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -11,24 +11,31 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from ealinformer.files import replaced
+from ealinformer.report.drawing import (
+    MODEL_COLOURS,
+    MODEL_MARKERS,
+    TEXT_SIZE,
+    TICK_SIZE,
+    colour_of,
+    dress,
+    height_of,
+    label_ends,
+    legend_below,
+    new_figure,
+    write_png,
+)
 
 SIMPLE_FORECASTS = ("last value", "weekly profile", "historical inertia")
 
-DPI = 120
-MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MODEL_MARKERS = ("o", "s", "^", "D", "v", "P")
 SIMPLE_GREYS = ("#444444", "#686868", "#8A8A8A")
 SIMPLE_DASHES = ((0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1, 2)))
 TRUTH_COLOUR = "#8C8C8C"
-TEXT_SIZE, LABEL_SIZE, NOTE_SIZE, TICK_SIZE = 11, 10.5, 10.5, 9.5
 LINE_NAMES = {"val_MAE": "validation MAE", "val_loss": "validation loss", "train_loss": "training loss"}
 
 
@@ -48,7 +55,7 @@ def loss_curves(
     minimum is the best epoch, `loss_unit` and `unit` the units of loss and MAE. Returns the path; raises ValueError
     without a model or an epoch.
     """
-    return _write(build_loss_curves(histories, loss_unit=loss_unit, unit=unit, best_by=best_by, note=note), path)
+    return write_png(build_loss_curves(histories, loss_unit=loss_unit, unit=unit, best_by=best_by, note=note), path)
 
 
 def build_loss_curves(
@@ -64,13 +71,17 @@ def build_loss_curves(
     keys = ["val_loss"]
     if any(np.isfinite(_column(rows, "val_MAE")).any() for rows in histories.values()):
         keys.append("val_MAE")
-    figure = _new_figure(5.0 * len(keys), 4.2, note)
+    figure = new_figure(5.0 * len(keys), 4.2, note)
     panels = dict(zip(keys, figure.subplots(1, len(keys), squeeze=False)[0], strict=True))
     starred = False
     for place, (model, rows) in enumerate(histories.items()):
         epochs, best = _column(rows, "epoch"), _best_row(_column(rows, best_by))
         # A curve of one epoch is a point, and a line alone does not show it.
-        style: dict[str, Any] = {"color": _colour(place), "zorder": _height(place), "marker": "." * (len(rows) == 1)}
+        style: dict[str, Any] = {
+            "color": colour_of(place),
+            "zorder": height_of(place),
+            "marker": "." * (len(rows) == 1),
+        }
         panels["val_loss"].plot(
             epochs, _column(rows, "train_loss"), ls="--", lw=1.3, label=f"{model}, training", **style
         )
@@ -78,14 +89,12 @@ def build_loss_curves(
             values = _column(rows, key)
             axes.plot(epochs, values, lw=1.8, label=model, **style)
             if best is not None and np.isfinite(values[best]):
-                _star(axes, epochs[best], values[best], _colour(place))
+                _star(axes, epochs[best], values[best], colour_of(place))
                 starred = True
     for key, axes in panels.items():
-        _dress(
-            axes, "epoch", _with_unit("loss", loss_unit) if key == "val_loss" else _with_unit("validation MAE", unit)
-        )
+        dress(axes, "epoch", _with_unit("loss", loss_unit) if key == "val_loss" else _with_unit("validation MAE", unit))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
-    handles = [Line2D([], [], color=_colour(place), lw=2.2, label=model) for place, model in enumerate(histories)]
+    handles = [Line2D([], [], color=colour_of(place), lw=2.2, label=model) for place, model in enumerate(histories)]
     handles += [
         Line2D([], [], color="black", ls="--", lw=1.3, label="training"),
         Line2D([], [], color="black", lw=1.8, label="validation"),
@@ -93,7 +102,7 @@ def build_loss_curves(
     if starred:
         name = f"best {LINE_NAMES.get(best_by, best_by)}"
         handles.append(Line2D([], [], color="black", ls="", marker="*", ms=11, label=name))
-    _legend_below(figure, handles)
+    legend_below(figure, handles)
     return figure
 
 
@@ -125,7 +134,7 @@ def forecast_against_truth(
         horizons=horizons,
         note=note,
     )
-    return _write(figure, path)
+    return write_png(figure, path)
 
 
 def build_forecast_against_truth(
@@ -143,7 +152,7 @@ def build_forecast_against_truth(
     first_times = np.asarray(times, dtype="datetime64[s]")
     windows = {"truth": np.asarray(truth)} | {model: np.asarray(values) for model, values in forecasts.items()}
     _check_windows(windows, len(first_times), sensors, horizons)
-    figure = _new_figure(max(3.6 * len(horizons) + 0.6, 7.0), 2.3 * len(sensors) + 0.7, note)
+    figure = new_figure(max(3.6 * len(horizons) + 0.6, 7.0), 2.3 * len(sensors) + 0.7, note)
     panels = figure.subplots(len(sensors), len(horizons), sharex=True, sharey="row", squeeze=False)
     for row, sensor in enumerate(sensors):
         for column, horizon in enumerate(horizons):
@@ -153,14 +162,14 @@ def build_forecast_against_truth(
                 _forecast_line(axes, target_times, values[:, horizon - 1, sensor], name, place - 1)
             if row == 0:
                 axes.set_title(f"{horizon * interval_minutes:g} min ahead", fontsize=TEXT_SIZE)
-            _dress(axes, "", f"sensor {sensor}\n({unit})" if column == 0 else "")
+            dress(axes, "", f"sensor {sensor}\n({unit})" if column == 0 else "")
             locator = AutoDateLocator(minticks=3, maxticks=7)
             axes.xaxis.set_major_locator(locator)
             axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
             axes.xaxis.get_offset_text().set_fontsize(TICK_SIZE)
     for axes in panels[-1]:
         axes.set_xlabel("target time", fontsize=TEXT_SIZE)
-    _legend_below(figure, panels[0, 0].get_lines())
+    legend_below(figure, panels[0, 0].get_lines())
     return figure
 
 
@@ -182,7 +191,7 @@ def error_by_horizon(
     figure = build_error_by_horizon(
         curves, metric=metric, unit=unit, interval_minutes=interval_minutes, simple=simple, note=note
     )
-    return _write(figure, path)
+    return write_png(figure, path)
 
 
 def build_error_by_horizon(
@@ -196,65 +205,23 @@ def build_error_by_horizon(
 ) -> Figure:
     """The figure of `error_by_horizon`, not yet written."""
     _require_curves(curves, "curves")
-    figure = _new_figure(7.4, max(4.4, 0.26 * len(curves) + 1.0), note)
+    figure = new_figure(7.4, max(4.4, 0.26 * len(curves) + 1.0), note)
     axes = figure.subplots()
     styles = _curve_styles(list(curves), simple)
     for name, errors in curves.items():
         minutes = interval_minutes * np.arange(1, len(errors) + 1)
         axes.plot(minutes, _numbers(errors), label=name, **styles[name])
-    _dress(axes, "time ahead (min)", f"{metric} ({unit})")
+    dress(axes, "time ahead (min)", f"{metric} ({unit})")
     steps = max(map(len, curves.values()))
     stride = max(1, -(-steps // 6))
     axes.set_xticks(interval_minutes * np.arange(stride, steps + 1, stride))
     axes.set_xlim(0.4 * interval_minutes, (steps + 0.4) * interval_minutes)
-    _label_ends(figure, axes)
+    label_ends(figure, axes)
     return figure
-
-
-def _new_figure(width: float, height: float, note: str | None) -> Figure:
-    """A canvas of its own instead of pyplot's: nothing outside the figure changes, and no display is needed."""
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    if note:
-        figure.suptitle(note, x=0.01, ha="left", fontsize=NOTE_SIZE, style="italic", color="#333333")
-    return figure
-
-
-def _write(figure: Figure, path: str | Path) -> Path:
-    target = Path(path)
-    if target.suffix.lower() != ".png":
-        raise ValueError(f"{target}: figures are written as PNG, expected a name that ends in .png")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with replaced(target) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI)
-    return target
-
-
-def _dress(axes: Axes, xlabel: str, ylabel: str) -> None:
-    axes.set_xlabel(xlabel, fontsize=TEXT_SIZE)
-    axes.set_ylabel(ylabel, fontsize=TEXT_SIZE)
-    axes.tick_params(labelsize=TICK_SIZE)
-    axes.grid(color="#E6E6E6", lw=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _legend_below(figure: Figure, handles: Sequence[Any]) -> None:
-    columns = min(len(handles), int(figure.get_figwidth() / 1.6))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=TEXT_SIZE - 1)
 
 
 def _with_unit(quantity: str, unit: str | None) -> str:
     return f"{quantity} ({unit})" if unit else quantity
-
-
-def _colour(place: int) -> str:
-    return MODEL_COLOURS[place % len(MODEL_COLOURS)]
-
-
-def _height(place: int) -> float:
-    """Drawing order: the first model named is the one to be seen, so it lies on top."""
-    return 3.0 - 0.01 * place
 
 
 def _require_curves(curves: Mapping[str, Sequence], name: str) -> None:
@@ -307,7 +274,7 @@ def _forecast_line(axes: Axes, times: NDArray, values: NDArray, name: str, place
     if place < 0:
         axes.plot(times, values, color=TRUTH_COLOUR, lw=2.8, alpha=0.75, label=name, solid_capstyle="butt")
     else:
-        axes.plot(times, values, color=_colour(place), lw=1.2, zorder=_height(place), label=name)
+        axes.plot(times, values, color=colour_of(place), lw=1.2, zorder=height_of(place), label=name)
 
 
 def _curve_styles(names: Sequence[str], simple: Collection[str]) -> dict[str, dict[str, Any]]:
@@ -316,61 +283,9 @@ def _curve_styles(names: Sequence[str], simple: Collection[str]) -> dict[str, di
     models = [name for name in names if name not in simple]
     for place, name in enumerate(models):
         marker = MODEL_MARKERS[(place + place // len(MODEL_COLOURS)) % len(MODEL_MARKERS)]
-        styles[name] = {"color": _colour(place), "lw": 1.9, "marker": marker, "ms": 5, "mec": "white", "mew": 0.5}
-        styles[name]["zorder"] = _height(place)
+        styles[name] = {"color": colour_of(place), "lw": 1.9, "marker": marker, "ms": 5, "mec": "white", "mew": 0.5}
+        styles[name]["zorder"] = height_of(place)
     for place, name in enumerate(name for name in names if name in simple):
         shade = place % len(SIMPLE_GREYS)
         styles[name] = {"color": SIMPLE_GREYS[shade], "lw": 1.5, "ls": SIMPLE_DASHES[shade], "zorder": 1.5}
     return styles
-
-
-def _label_ends(figure: Figure, axes: Axes) -> None:
-    """Name every curve beside its last value, pushed apart where two names would cover each other."""
-    low, high = axes.get_ylim()
-    axes.set_ylim(low, high)  # the labels must not move the axis that they are placed on
-    ends = []
-    for line in axes.get_lines():
-        minutes, errors = (np.asarray(values, dtype=np.float64) for values in line.get_data())
-        measured = np.flatnonzero(np.isfinite(errors))
-        if len(measured):
-            last = measured[-1]
-            ends.append((minutes[last], errors[last], line))
-    ends.sort(key=lambda end: end[1])
-    points = 72 * figure.get_figheight() * 0.8  # axis height, about: titles and ticks take the rest
-    heights = _spread([(error - low) / (high - low) for _, error, _ in ends], gap=1.35 * LABEL_SIZE / points)
-    for (minutes, error, line), height in zip(ends, heights, strict=True):
-        leader = {
-            "arrowstyle": "-",
-            "color": line.get_color(),
-            "lw": 0.6,
-            "relpos": (0, 0.5),
-            "shrinkA": 1,
-            "shrinkB": 4,
-        }
-        axes.annotate(
-            str(line.get_label()),
-            xy=(minutes, error),
-            xytext=(1.03, height),
-            textcoords="axes fraction",
-            color=line.get_color(),
-            fontsize=LABEL_SIZE,
-            va="center",
-            arrowprops=leader,
-        )
-
-
-def _spread(heights: Sequence[float], gap: float) -> list[float]:
-    """Move rising `heights` (0 to 1) as little as needed for neighbours to stand `gap` apart.
-
-    They stay between 0 and 1 where that has room for them all. Neighbours that meet form one block
-    around the mean of what they want, and blocks merge until none meet.
-    """
-    blocks: list[list[float]] = []  # each holds what its members want, less their offset in the block
-    for place, height in enumerate(heights):
-        blocks.append([height - place * gap])
-        while len(blocks) > 1 and np.mean(blocks[-2]) >= np.mean(blocks[-1]):
-            met = blocks.pop()
-            blocks[-1] += met
-    highest = 1 - (len(heights) - 1) * gap
-    wanted = [float(np.mean(block)) for block in blocks for _ in block]
-    return [max(min(base, highest), 0.0) + place * gap for place, base in enumerate(wanted)]

@@ -17,7 +17,7 @@ from matplotlib.image import imread
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from ealinformer.report import figures
+from ealinformer.report import drawing, figures
 
 START = datetime(2016, 8, 19, 12, 0)
 UNIT = "vehicles / 5 min"
@@ -215,7 +215,7 @@ def test_simple_forecasts_are_dashed_greys_and_take_no_colour_from_a_model() -> 
         is_grey = len({to_hex(drawn.get_color())[place : place + 2] for place in (1, 3, 5)}) == 1
         assert is_grey == (name in names[:3])
         assert (drawn.get_linestyle() == "-") == (name not in names[:3])
-    assert [line(axes, name).get_color() for name in names[3:]] == list(figures.MODEL_COLOURS[:2])
+    assert [line(axes, name).get_color() for name in names[3:]] == list(drawing.MODEL_COLOURS[:2])
     assert len({line(axes, name).get_color() for name in names}) == 5
 
 
@@ -224,7 +224,7 @@ def test_a_baseline_of_ones_own_can_be_called_simple() -> None:
         {"ARIMA": [1.0, 2.0], "last value": [2.0, 3.0]}, unit=UNIT, interval_minutes=5, simple=["ARIMA"]
     ).axes
     assert line(axes, "ARIMA").get_color() in figures.SIMPLE_GREYS
-    assert line(axes, "last value").get_color() == figures.MODEL_COLOURS[0]
+    assert line(axes, "last value").get_color() == drawing.MODEL_COLOURS[0]
 
 
 def test_names_of_equal_curves_do_not_cover_each_other() -> None:
@@ -258,10 +258,10 @@ def test_error_curves_refuse_nothing_to_draw() -> None:
 
 
 def test_spread_moves_labels_as_little_as_needed() -> None:
-    assert figures._spread([0.2, 0.5, 0.9], gap=0.1) == pytest.approx([0.2, 0.5, 0.9])
-    assert figures._spread([0.5, 0.5, 0.9], gap=0.1) == pytest.approx([0.45, 0.55, 0.9])
-    assert figures._spread([0.0, 0.0], gap=0.1) == pytest.approx([0.0, 0.1])
-    assert figures._spread([1.0, 1.0], gap=0.1) == pytest.approx([0.9, 1.0])
+    assert drawing.spread([0.2, 0.5, 0.9], gap=0.1) == pytest.approx([0.2, 0.5, 0.9])
+    assert drawing.spread([0.5, 0.5, 0.9], gap=0.1) == pytest.approx([0.45, 0.55, 0.9])
+    assert drawing.spread([0.0, 0.0], gap=0.1) == pytest.approx([0.0, 0.1])
+    assert drawing.spread([1.0, 1.0], gap=0.1) == pytest.approx([0.9, 1.0])
 
 
 def test_every_figure_is_written_as_a_png(tmp_path: Path) -> None:
