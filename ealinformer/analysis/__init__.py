@@ -1,0 +1,1 @@
+"""Studies of a trained model and of its attention: how near, how robust."""
