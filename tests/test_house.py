@@ -10,9 +10,9 @@ PACKAGE = ROOT / "ealinformer"
 
 
 def imported(folder: Path) -> set[str]:
-    """Top-level modules that the files below `folder` import, and second-level ones of this package."""
+    """Top-level modules that the files below `folder` (or that file) import, and second-level ones of this package."""
     names: set[str] = set()
-    for path in folder.rglob("*.py"):
+    for path in [folder] if folder.is_file() else folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 modules = [alias.name for alias in node.names]
@@ -40,6 +40,10 @@ def test_the_attention_knows_torch_alone():
         ("measure", {"training", "models", "attention", "data", "report"}),
         ("report", {"training", "models", "attention", "data", "measure"}),
         ("dropin", {"training", "models", "data", "measure", "report"}),
+        *(
+            (f"analysis/{name}.py", {"training", "models", "data", "measure", "report"})
+            for name in ("attention", "attention_capture", "attention_tally", "closures")
+        ),
     ],
 )
 def test_nothing_imports_what_stands_above_or_beside_it(folder, not_above):

@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ealinformer.attention import ESTIMATORS, ScoreMoments
-from ealinformer.attention.entropy import softmax_deficit, softmax_theta
+from ealinformer.analysis.attention import look_at, score_facts, theta_of, weight_facts
+from ealinformer.attention import ESTIMATORS
 
 CENTRES = 8
 GAMMA_SHAPE = 2.0
@@ -57,46 +56,6 @@ FAMILIES: dict[str, Callable[[int, int, torch.Generator], tuple[Tensor, Tensor]]
 }
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Scores of one attention call with what the estimators may know of them."""
-
-    centred: Tensor  # [Nq, N]
-    moments: ScoreMoments
-
-
-def scores_of(q: Tensor, k: Tensor, scale: float | None = None) -> Scores:
-    """Centred scores and their moments, in float64, as entropy-equal attention has them.
-
-    Args:
-        q: queries `[..., Nq, C]`.
-        k: keys `[..., N, C]`.
-        scale: of the scores; 1 / sqrt(C) when None.
-    """
-    q, k = q.double(), k.double()
-    raw = q @ k.transpose(-2, -1) * (k.shape[-1] ** -0.5 if scale is None else scale)
-    mean = raw.mean(dim=-1, keepdim=True)
-    centred = raw - mean
-    variance = centred.square().mean(dim=-1, keepdim=True)
-    probe = centred.mean(dim=-2, keepdim=True)  # the scores of the mean query
-    unit = probe / probe.square().mean(dim=-1, keepdim=True).clamp(min=1e-300).sqrt()
-    along, squared = ((centred * side).mean(dim=-1, keepdim=True) for side in (unit, unit.square()))
-    third = along.square() / variance.clamp(min=1e-300) * squared
-    return Scores(centred, ScoreMoments(variance, k.shape[-2], mean, third))
-
-
-def theta_by_estimator(scores: Scores) -> dict[str, Tensor]:
-    """Theta `[..., Nq]` of every estimator; `exact` is the one that all are after."""
-    return {
-        name: (
-            softmax_theta(scores.centred, scores.moments.variance)
-            if estimator.quadratic
-            else estimator.theta(scores.moments)
-        ).squeeze(-1)
-        for name, estimator in ESTIMATORS.items()
-    }
-
-
 def compare_closures(
     family: str, std: float, num_keys: int, *, head_size: int = 38, draws: int = 4, seed: int = 0
 ) -> list[dict[str, Any]]:
@@ -113,16 +72,15 @@ def compare_closures(
     deficits, outside = [], []
     for _ in range(draws):
         q, k = FAMILIES[family](num_keys, head_size, g)
-        q = q * (std / scores_of(q, k).moments.variance.mean().sqrt())
-        scores = scores_of(q, k)
-        softmax = torch.softmax(scores.centred, dim=-1)
-        deficits.append(softmax_deficit(scores.centred).squeeze(-1))
-        assert scores.moments.mean is not None
-        outside.append(scores.moments.mean.squeeze(-1) <= -1)
-        for name, theta in theta_by_estimator(scores).items():
-            weights = (1 + scores.centred / theta.unsqueeze(-1)) / num_keys
-            thetas[name].append(theta)
-            distances[name].append((weights - softmax).abs().sum(dim=-1))
+        q = q * (std / look_at(q, k).moments.variance.mean().sqrt())
+        queries = look_at(q, k)
+        facts = score_facts(queries)
+        deficits.append(facts["deficit"])
+        outside.append(facts["outside_domain"])
+        for name in ESTIMATORS:
+            theta = theta_of(name, queries)
+            thetas[name].append(theta.squeeze(-1))
+            distances[name].append(weight_facts(queries, theta)["l1_to_softmax"])
     exact = torch.cat(thetas["exact"])
     common = {"family": family, "std": std, "num_keys": num_keys, "head_size": head_size, "draws": draws, "seed": seed}
     rows = []
@@ -141,7 +99,7 @@ def compare_closures(
                 "drift": off.mean().item(),
                 "l1": torch.cat(distances[name]).mean().item(),
                 "deficit": torch.cat(deficits).mean().item(),
-                "outside": torch.cat(outside).double().mean().item(),
+                "outside": torch.cat(outside).mean().item(),
             }
         )
     return rows

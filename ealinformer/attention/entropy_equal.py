@@ -112,14 +112,15 @@ def _linear(
         mixing = centred.transpose(-2, -1) @ v / count
         # The factor of the scores rides on the product; nothing passes over the queries but this one.
         return torch.baddbmm(mean_v.to(q.dtype), q, mixing.to(q.dtype), alpha=scale / (estimator.constant + eps))
-    head_size = k.shape[-1]
+    head_size, value_size = k.shape[-1], v.shape[-1]
     sides = [centred, v]
     if "third" in estimator.needs:
         probe = _unit_scores(centred @ q.mean(dim=-2, keepdim=True).transpose(-2, -1), count)
         sides += [probe.to(k.dtype), probe.square().to(k.dtype)]
-    # One product with the keys and one with the queries for all that is asked of them.
-    sums = centred.transpose(-2, -1) @ torch.cat(sides, dim=-1) / count
-    scored, mixed, *probed = (q @ sums.to(q.dtype)).split([head_size, v.shape[-1], *(1 for _ in sides[2:])], dim=-1)
+    # One product over the keys for all that is asked of them.
+    sums = (centred.transpose(-2, -1) @ torch.cat(sides, dim=-1) / count).to(q.dtype)
+    spread, mixing, *probing = sums.split([head_size, value_size, *(1 for _ in sides[2:])], dim=-1)
+    scored, *probed = (q @ torch.cat([spread, *probing], dim=-1)).split([head_size, *(1 for _ in probing)], dim=-1)
     wider = wide_dtype(q.dtype)
     variance = (scored.to(wider) * q.to(wider)).sum(dim=-1, keepdim=True).clamp(min=0) * scale**2
     moments = ScoreMoments(
@@ -129,7 +130,7 @@ def _linear(
         third=_third(variance, *(x.to(wider) * scale for x in probed)) if probed else None,
     )
     theta = estimator.theta(moments) + eps
-    return torch.addcmul(mean_v.to(q.dtype), mixed, (scale / theta).to(q.dtype))
+    return torch.baddbmm(mean_v.to(q.dtype), q * (scale / theta).to(q.dtype), mixing)
 
 
 def _quadratic(
@@ -214,7 +215,8 @@ def _mean(x: Tensor, count: Tensor | int) -> Tensor:
 
 
 def _centre(k: Tensor, mean: Tensor, padding: Tensor | None) -> Tensor:
-    centred = (k - mean).to(k.dtype)
+    # Added, not subtracted: the gradient of k is then that of the result, without a pass to turn a sign.
+    centred = (k + -mean).to(k.dtype)
     return centred if padding is None else centred.masked_fill(padding, 0)
 
 

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from ealinformer.analysis.closures import FAMILIES, compare_closures, scores_of, sweep, theta_by_estimator
+from ealinformer.analysis.attention import look_at, theta_of
+from ealinformer.analysis.closures import FAMILIES, compare_closures, sweep
 from ealinformer.attention import ENTROPIES, entropy_equal_attention
 
 
@@ -13,10 +14,10 @@ from ealinformer.attention import ENTROPIES, entropy_equal_attention
 def test_theta_is_the_one_that_the_layer_uses(family):
     q, k = FAMILIES[family](20, 6, torch.Generator().manual_seed(0))
     q = q * 0.3  # within the domain of uncentred Taylor
-    scores = scores_of(q, k)
-    for name, theta in theta_by_estimator(scores).items():
-        weights = entropy_equal_attention(q, k, torch.eye(20, dtype=torch.float64), entropy=name, eps=0.0)
-        expected = (1 + scores.centred / theta.unsqueeze(-1)) / 20
+    queries = look_at(q, k)
+    for name in ENTROPIES:
+        weights = entropy_equal_attention(q, k, torch.eye(20, dtype=torch.float64), entropy=name)
+        expected = (1 + queries.scores / theta_of(name, queries)) / 20
         torch.testing.assert_close(weights, expected, rtol=1e-8, atol=1e-10)
 
 
