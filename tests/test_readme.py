@@ -21,6 +21,20 @@ def test_tables_are_recorded_results(result):
     assert shown[1] == (ROOT / result).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)
+def test_tables_of_the_documentation_are_recorded_results_or_part_of_them(page):
+    text = page.read_text(encoding="utf-8")
+    for result, shown in re.findall(r"<!-- (results/\S+) -->\n```\n(.*?)```", text, flags=re.DOTALL):
+        rest = iter((ROOT / result).read_text(encoding="utf-8").splitlines())
+        assert all(line in rest for line in shown.splitlines()), result  # in their order, perhaps not all
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)
+def test_links_of_the_documentation_lead_somewhere(page):
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)\)", page.read_text(encoding="utf-8")) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
 def test_the_layer_in_ten_lines_runs():
     (code,) = (block for block in PYTHON_BLOCKS if "ealinformer.attention" in block)
     scope: dict[str, object] = {}
