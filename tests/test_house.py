@@ -50,9 +50,10 @@ def test_nothing_imports_what_stands_above_or_beside_it(folder, not_above):
     assert not imported(PACKAGE / folder) & {f"ealinformer.{name}" for name in not_above}
 
 
-def test_nothing_is_built_on_the_drop_in():
-    others = [path for path in PACKAGE.iterdir() if path.is_dir() and path.name != "dropin"]
-    assert not any("ealinformer.dropin" in imported(path) for path in others)
+@pytest.mark.parametrize("top", ["dropin", "analysis"])
+def test_nothing_is_built_on_what_stands_on_top(top):
+    others = [path for path in PACKAGE.iterdir() if path.is_dir() and path.name != top]
+    assert not any(f"ealinformer.{top}" in imported(path) for path in others)
 
 
 def test_the_package_imports_nothing_that_is_around_it():
