@@ -24,6 +24,9 @@ COLUMNS = (
     Column("run", "run"),
 )
 
+# What tells two runs of one model apart, where a run chose it.
+SAID_OF_A_MODEL = ("attention", "entropy")
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and print the table."""
@@ -58,7 +61,8 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
     if "forecast" in row:
         return {"name": row["forecast"], **common}
     of_run = "complete" if row["complete"] else f"INCOMPLETE: {row['stopped_by']}"
-    return {"name": row["model"], **common, "steps": row["steps"], "run": of_run}
+    chosen = [str(row["config"]["model_params"][key]) for key in SAID_OF_A_MODEL if key in row["config"]["model_params"]]
+    return {"name": ", ".join([row["model"], *chosen]), **common, "steps": row["steps"], "run": of_run}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,13 @@ PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 @pytest.mark.parametrize(
-    "result", ["results/demo/demo.txt", "results/PEMS08/table.txt", "results/train_step/PEMS07-cpu.txt"]
+    "result",
+    [
+        "results/demo/demo.txt",
+        "results/PEMS08/table.txt",
+        "results/train_step/PEMS07-cpu.txt",
+        "results/demo_attentions/table.txt",
+    ],
 )
 def test_tables_are_recorded_results(result):
     shown = re.search(rf"<!-- {result} -->\n```\n(.*?)```", README, flags=re.DOTALL)
@@ -40,6 +46,13 @@ def test_the_layer_in_ten_lines_runs():
     scope: dict[str, object] = {}
     exec(code, scope)
     assert scope["y"].shape == (8, 1000, 128)
+
+
+def test_the_drop_in_runs():
+    (code,) = (block for block in PYTHON_BLOCKS if "ealinformer.dropin" in block)
+    scope: dict[str, object] = {}
+    exec(code, scope)
+    assert "entropy_equal" in repr(scope["model"])
 
 
 def test_the_config_of_an_own_data_set_is_accepted_and_short(tmp_path):

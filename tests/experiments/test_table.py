@@ -33,6 +33,15 @@ def test_a_whole_run_is_called_complete(call, trained, tmp_path):
     assert call("table", row).out.splitlines()[-1].split()[-1] == "complete"
 
 
+def test_runs_of_one_model_are_told_apart_by_their_attention(call, trained, tmp_path):
+    row = tmp_path / "row.json"
+    assert call("record", trained.folder, row).status == 0
+    content = json.loads(row.read_text(encoding="utf-8"))
+    content["config"]["model_params"] |= {"attention": "entropy_equal", "entropy": "skewed"}
+    row.write_text(json.dumps(content), encoding="utf-8")
+    assert call("table", row).out.splitlines()[-1].startswith("ELinFormer, entropy_equal, skewed  ")
+
+
 def test_rows_that_cannot_be_compared_are_refused(call, refused, trained, tmp_path):
     row, other = tmp_path / "row.json", tmp_path / "other.json"
     assert call("record", trained.folder, row).status == 0
