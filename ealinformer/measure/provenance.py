@@ -15,10 +15,24 @@ import torch
 import ealinformer
 
 _PACKAGES = ("basicts", "easy-torch", "numpy")
+# Settings of threads and of memory allocation, which change what is measured.
+_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "KMP_AFFINITY",
+    "GOMP_CPU_AFFINITY",
+    "GLIBC_TUNABLES",
+    "MALLOC_ARENA_MAX",
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_TOP_PAD_",
+    "MALLOC_TRIM_THRESHOLD_",
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
+)
 
 
 def provenance() -> dict[str, Any]:
-    """Machine, versions, commit (with `+dirty` when tracked files differ from it), command and UTC date."""
+    """Machine, versions, settings of the environment, commit (with `+dirty` when tracked files differ from it), command and UTC date."""
     return {
         "machine": _machine(),
         "versions": {
@@ -28,6 +42,7 @@ def provenance() -> dict[str, Any]:
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
         },
         "commit": _commit(),
+        "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }

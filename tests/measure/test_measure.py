@@ -93,6 +93,15 @@ def test_the_peak_of_a_gpu_is_what_was_allocated_since() -> None:
     assert peak.kind == "allocated CUDA memory"
 
 
+def test_provenance_keeps_the_variables_that_change_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_TOP_PAD_", "65536")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("SECRET", "no")
+    found = provenance()["environment"]
+    assert found["MALLOC_TOP_PAD_"] == "65536"
+    assert not {"OMP_NUM_THREADS", "SECRET"} & set(found)
+
+
 def test_provenance_names_machine_versions_commit_command_and_date() -> None:
     found = provenance()
     assert set(found) == {"machine", "versions", "commit", "command", "date"}
