@@ -61,7 +61,8 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
     if "forecast" in row:
         return {"name": row["forecast"], **common}
     of_run = "complete" if row["complete"] else f"INCOMPLETE: {row['stopped_by']}"
-    chosen = [str(row["config"]["model_params"][key]) for key in SAID_OF_A_MODEL if key in row["config"]["model_params"]]
+    params = row["config"]["model_params"]
+    chosen = [str(params[key]) for key in SAID_OF_A_MODEL if key in params]
     return {"name": ", ".join([row["model"], *chosen]), **common, "steps": row["steps"], "run": of_run}
 
 

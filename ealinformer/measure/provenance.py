@@ -32,7 +32,10 @@ _VARIABLES = (
 
 
 def provenance() -> dict[str, Any]:
-    """Machine, versions, settings of the environment, commit (with `+dirty` when tracked files differ from it), command and UTC date."""
+    """Machine, versions, settings of the environment, commit, command and UTC date.
+
+    The commit has `+dirty` behind it when tracked files differ from it.
+    """
     return {
         "machine": _machine(),
         "versions": {

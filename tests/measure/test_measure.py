@@ -104,7 +104,7 @@ def test_provenance_keeps_the_variables_that_change_measurements(monkeypatch: py
 
 def test_provenance_names_machine_versions_commit_command_and_date() -> None:
     found = provenance()
-    assert set(found) == {"machine", "versions", "commit", "command", "date"}
+    assert set(found) == {"machine", "versions", "environment", "commit", "command", "date"}
     assert set(found["machine"]) == {"cpu", "cores", "threads", "gpus"}
     assert found["machine"]["cores"] == os.cpu_count()
     assert found["machine"]["threads"] == torch.get_num_threads()
