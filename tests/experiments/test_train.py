@@ -202,7 +202,7 @@ def test_paths_may_hold_spaces_and_umlauts(call, town, tmp_path: Path) -> None:
         (("--set", "input_len=93"), "the val part has 96 steps, one window of 93 in and 4 out needs 97"),
         (("--set", "model.num_layer=2"), "unknown key 'model.num_layer' of ELinFormer (did you mean 'num_layers'?)"),
         (("--set", "model.n_heads=3"), "n_heads has to divide the width 16, got 3"),
-        (("--set", "model.eps=small"), "eps has to be a number of at least 0, got 'small'"),
+        (("--set", "model.eps=small"), "eps has to be a finite number of at least 0, got 'small'"),
         (("--set", "model.num_features=9"), "model.num_features cannot be set, it follows from series and windows: 5"),
         (("--set", "model.input_len=9"), "model.input_len cannot be set, it follows from series and windows: 6 here"),
         (("--set", "model.adaptive_hidden_size=1" + "0" * 11), "model ELinFormer cannot be built"),

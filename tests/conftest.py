@@ -1,0 +1,8 @@
+"""What all tests need of the process they run in."""
+
+import signal
+
+# A shell that starts the tests in the background has them ignore SIGINT, and so would every process they start; the
+# tests of Ctrl-C are of the usual disposition.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
