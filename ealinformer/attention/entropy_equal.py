@@ -9,6 +9,7 @@ from ealinformer.attention.causal import causal_entropy_equal
 from ealinformer.attention.checks import check_inputs, check_number, check_scale
 from ealinformer.attention.entropy import ENTROPIES, ESTIMATORS, EntropyEstimator, ScoreMoments, softmax_theta
 from ealinformer.attention.names import unknown_name
+from ealinformer.attention.padding import zero_padding
 from ealinformer.attention.precision import wide, wide_dtype, without_autocast
 
 Branch = Literal["auto", "linear", "quadratic"]
@@ -74,14 +75,12 @@ def entropy_equal_attention(
     dtype = q.dtype
     with without_autocast(q):
         # One batch dimension: what the fused multiply-adds take, and contiguous rows for every pass that follows.
+        k, v = zero_padding(k, key_padding_mask), zero_padding(v, key_padding_mask)
         q, k, v = (_merge_leading(x, leading) for x in (q, k, v))
-        padding = None
-        if key_padding_mask is not None:
-            padding = _merge_leading(key_padding_mask.unsqueeze(-1), leading)
-            k, v = k.masked_fill(padding, 0), v.masked_fill(padding, 0)
+        padding = None if key_padding_mask is None else _merge_leading(key_padding_mask.unsqueeze(-1), leading)
         if dtype == torch.float16 or (causal and dtype == torch.bfloat16):
             # float16 ends at 65,504, which sums over keys pass; running sums want more digits than bfloat16 has.
-            q, k, v = q.float(), k.float(), v.float()
+            q, k, v = wide(q), wide(k), wide(v)
         if quadratic:
             out = _quadratic(q, k, v, padding, estimator, eps, scale, causal)
         elif causal:

@@ -12,15 +12,6 @@ L, H, N, D, HEADS, LAYERS = 12, 12, 11, 152, 4, 3
 README = Path(__file__).parents[2] / "baselines" / "STAEformer" / "README.md"
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Tensors this small are slower on several threads, and far slower on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def authors_state_dict(*, num_features=N, seed=0):
     """Random float64 tensors under the authors' names and in the published sizes, none of them at its initial value."""
     g = torch.Generator().manual_seed(seed)

@@ -14,7 +14,6 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-import torch
 
 from ealinformer.cli import run
 
@@ -74,15 +73,6 @@ class Trained:
 
 Call = Callable[..., Done]
 Refused = Callable[..., str]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """On arrays this small, threads wait for each other longer than they work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

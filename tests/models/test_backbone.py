@@ -30,15 +30,6 @@ SMALL = {
 MODELS = [(ELinFormer, ELinFormerConfig), (STAEformer, STAEformerConfig)]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Tensors this small are slower on several threads, and far slower on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def batch(*, steps_per_day=288, dtype=torch.float32):
     """Two windows of the small sizes, 12 hours apart."""
     g = torch.Generator().manual_seed(1)

@@ -65,15 +65,6 @@ every_variant = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Tensors this small are slower on several threads, and far slower on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def build(name, options=None, *, seed=0, steps_per_day=24, input_len=L, output_len=H, num_features=N):
     """A small model in evaluation mode."""
     entry = CATALOGUE[name]

@@ -1,12 +1,11 @@
 """A tiny prepared series and a small model on it: one epoch takes a fraction of a second."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from ealinformer.data.prepare import prepare
 from ealinformer.data.spec import SeriesSpec
@@ -44,15 +43,6 @@ def daily_flow() -> np.ndarray:
     values[rng.random(values.shape) < 0.05] = 0
     values[340:350, 2] = 0
     return values
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """On arrays this small, threads wait for each other longer than they work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)
