@@ -2,12 +2,16 @@
 
 import errno
 import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ealinformer.errors import InputError
-from ealinformer.files import replaced_whole, write_text
+from ealinformer.files import is_running, remove_leftovers, replaced_whole, write_text
 
 
 def write_with(path, write):
@@ -95,3 +99,117 @@ def test_a_block_that_writes_nothing_is_an_error_and_not_an_empty_file(tmp_path:
     with pytest.raises(InputError, match=r"cannot write .*notes\.txt"), replaced_whole(tmp_path / "notes.txt"):
         pass
     assert os.listdir(tmp_path) == []
+
+
+def test_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut after any of these steps finds the old file or the new one."""
+    steps: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def note_fsync(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        steps.append(("sync", f"folder {path.name}" if path.is_dir() else path.read_text()))
+        fsync(descriptor)
+
+    def note_replace(source: Path, target: Path) -> None:
+        steps.append(("rename", target.name))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    write_text(tmp_path / "notes.txt", "new")
+    assert steps == [("sync", "new"), ("rename", "notes.txt"), ("sync", f"folder {tmp_path.name}")]
+
+
+def test_a_disk_that_cannot_take_the_bytes_on_syncing_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "notes.txt"
+    write_text(path, "old")
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(InputError, match=rf"^cannot write {path}: Input/output error$"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["notes.txt"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB, which can be mounted again with other options."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("only the administrator can mount a small disk")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_disk_that_is_full_is_one_line_and_leaves_the_old_file(small_disk: Path) -> None:
+    path = small_disk / "notes.txt"
+    write_text(path, "old")
+    with pytest.raises(InputError, match=rf"^cannot write {path}: No space left on device$"):
+        write_text(path, "n" * 100_000)
+    assert path.read_text() == "old"
+    assert os.listdir(small_disk) == ["notes.txt"]
+
+
+def test_a_disk_that_is_read_only_is_one_line_and_leaves_the_old_file(small_disk: Path) -> None:
+    path = small_disk / "notes.txt"
+    write_text(path, "old")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(InputError, match=rf"^cannot write {path}: Read-only file system$"):
+        write_text(path, "new")
+    remove_leftovers(small_disk)
+    assert path.read_text() == "old"
+    assert os.listdir(small_disk) == ["notes.txt"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the administrator may write to every folder")
+def test_a_folder_that_is_read_only_is_one_line(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*notes\.txt: Permission denied"):
+            write_text(tmp_path / "notes.txt", "new")
+    finally:
+        tmp_path.chmod(0o700)
+    assert os.listdir(tmp_path) == []
+
+
+WRITE_AND_DIE = """
+import os, sys, signal
+from pathlib import Path
+from ealinformer.files import replaced
+with replaced(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "last.v1.pt"
+    write_text(path, "old")
+    killed = subprocess.Popen([sys.executable, "-c", WRITE_AND_DIE, str(path)])
+    assert killed.wait() == -signal.SIGKILL
+    leftover = f".last.v1.{killed.pid}.part.pt"
+    assert sorted(os.listdir(tmp_path)) == [leftover, "last.v1.pt"]
+    others = [f".last.{os.getpid()}.part.pt", ".notes.1.part", f"last.{killed.pid}.part.pt", ".last.x.part.pt", ".part"]
+    for name in others:
+        (tmp_path / name).write_text("mine")
+    (tmp_path / f".folder.{killed.pid}.part").mkdir()
+    (tmp_path / f".notes.{killed.pid}.part").write_text("half")
+    remove_leftovers(tmp_path)
+    assert set(os.listdir(tmp_path)) == {"last.v1.pt", *others, f".folder.{killed.pid}.part"}
+    remove_leftovers(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("pid", ["", "x", "9" * 30])
+def test_what_is_no_process_does_not_run(pid: str) -> None:
+    assert is_running(str(os.getpid()))
+    assert is_running("1")
+    assert not is_running(pid)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ealinformer.files import is_running
+
 
 @contextmanager
 def replaced_folder(target: Path) -> Iterator[Path]:
@@ -60,17 +62,7 @@ def _abandoned(target: Path, state: str) -> list[Path]:
     """Leftovers of this machine whose process is gone; those of other machines may be at work."""
     prefix = f".{target.name}.{state}-{socket.gethostname()}-"
     leftovers = (path for path in target.parent.iterdir() if path.name.startswith(prefix))
-    return sorted(path for path in leftovers if not _is_running(path.name[len(prefix) :].partition("-")[0]))
-
-
-def _is_running(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
+    return sorted(path for path in leftovers if not is_running(path.name[len(prefix) :].partition("-")[0]))
 
 
 def _umask() -> int:

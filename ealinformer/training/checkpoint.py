@@ -1,36 +1,45 @@
-"""Checkpoints: written whole, read without running code, refused where they do not fit."""
+"""Checkpoints: written whole, kept twice, read without running code, refused where they do not fit."""
 
-import io
-import zipfile
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn, optim
 
 from ealinformer.errors import InputError
-from ealinformer.files import replaced_whole
-from ealinformer.training.config import RunConfig, describe
+from ealinformer.files import replaced_whole, sync_file
+from ealinformer.training.checkpoint_content import check_evaluation, check_training, difference
+from ealinformer.training.config import MAX_SHOWN, RunConfig, describe
+from ealinformer.training.sealed import read_whole, seal, unseal, write_sealed
 
-FORMAT = 1
+FORMAT = 2
+BEST, LAST, PREVIOUS = "best.pt", "last.pt", "previous.pt"
 _SERIES_KEYS = ("num_sensors", "interval_minutes", "channel", "null_value", "split")
-_KEYS = {"format": int, "run": str, "model": dict, "epoch": int, "scaler": dict}
-_MAX_DETAIL = 160  # characters of what torch says of weights that do not fit
+_UNSET = "(not set)"
+_ADAM_STATE = {"step", "exp_avg", "exp_avg_sq"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """The newest checkpoint of a run's folder that can be used."""
+
+    path: Path
+    run: RunConfig
+    state: dict[str, Any]
+    data: bytes  # the whole file; `parse_checkpoint` makes `run` and `state` of it in another process
+    complaints: list[str] = field(default_factory=list)  # what was wrong with the one passed over
 
 
 def save_checkpoint(path: Path, run: RunConfig, state: dict[str, Any]) -> None:
     """Write `state` (tensors and plain values) with the config of its run.
 
     Raises:
-        InputError: the folder cannot be written to.
+        InputError: the folder cannot be written to, or the disk is full.
     """
-    content = {"format": FORMAT, "run": run.model_dump_json(), **state}
-    with replaced_whole(path) as temporary:
-        # Through memory, because torch's own writer makes a RuntimeError of a full disk.
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        temporary.write_bytes(buffer.getbuffer())
+    write_sealed(path, _content(run, state))
 
 
 def load_checkpoint(path: Path) -> tuple[RunConfig, dict[str, Any]]:
@@ -39,31 +48,60 @@ def load_checkpoint(path: Path) -> tuple[RunConfig, dict[str, Any]]:
     Raises:
         InputError: the file is not there, damaged, or not a checkpoint of this project.
     """
-    if not path.is_file():
-        hint = ": it is a folder, name the best.pt or last.pt in it" if path.is_dir() else ""
-        raise InputError(f"checkpoint {path} is not there{hint}")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch compares no checksums
-        if damaged:
-            raise zipfile.BadZipFile(damaged)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of a foreign file, zipfile and torch raise errors of every kind
-        raise InputError(f"{path} cannot be read as a checkpoint: it is damaged or another kind of file") from error
-    if not _is_ours(content):
+    return parse_checkpoint(path, read_whole(path))
+
+
+def parse_checkpoint(path: Path, data: bytes) -> tuple[RunConfig, dict[str, Any]]:
+    """The same of the bytes of a file; `path` is for messages."""
+    content = unseal(data, path)
+    found = content.get("format")
+    if type(found) is not int or "run" not in content:
         raise InputError(f"{path} is not a checkpoint of this project (format {FORMAT} is expected)")
+    if found != FORMAT:
+        raise InputError(f"{path} is a checkpoint of format {found}, this version of the project reads format {FORMAT}")
+    check_evaluation(path, content)
     try:
         return RunConfig.model_validate_json(content["run"]), content
     except ValidationError as error:
         raise InputError(f"{path} holds the config of another version of this project: {describe(error)}") from error
 
 
-def _is_ours(content: object) -> bool:
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        return False
-    if any(not isinstance(content.get(key), kind) for key, kind in _KEYS.items()):
-        return False
-    return all(isinstance(content["scaler"].get(name), float) for name in ("mean", "std"))
+def keep_checkpoint(folder: Path, run: RunConfig, state: dict[str, Any]) -> None:
+    """Write the last checkpoint of a run; the one that was last so far becomes the previous one.
+
+    Killed at any moment, it leaves a whole one of the two.
+
+    Raises:
+        InputError: the folder cannot be written to, or the disk is full; both files are what they were.
+    """
+    last = folder / LAST
+    with replaced_whole(last) as temporary:
+        temporary.write_bytes(seal(_content(run, state)))
+        sync_file(temporary)
+        # A damaged one must not take the place of the one that the run was resumed from.
+        if _is_whole(last):
+            os.replace(last, folder / PREVIOUS)
+
+
+def newest_checkpoint(folder: Path) -> Found | None:
+    """The last checkpoint in a run's folder or, where that cannot be used, the previous one; None where neither is.
+
+    Raises:
+        InputError: there are files, but none that training can go on from; says why for each.
+    """
+    complaints: list[str] = []
+    if not any(os.path.lexists(folder / name) for name in (LAST, PREVIOUS)):
+        return None
+    for path in (folder / LAST, folder / PREVIOUS):
+        try:
+            data = read_whole(path)
+            run, state = parse_checkpoint(path, data)
+            _check_resumable(path, state)
+        except InputError as error:
+            complaints.append(str(error))
+        else:
+            return Found(path, run, state, data, complaints)
+    raise InputError(f"no checkpoint in {folder} can be used: {'; '.join(complaints)}")
 
 
 def check_fits(path: Path, saved: RunConfig, wanted: RunConfig) -> None:
@@ -84,15 +122,146 @@ def check_fits(path: Path, saved: RunConfig, wanted: RunConfig) -> None:
             raise InputError(f"{path} is a checkpoint for {name} {found}, the config says {expected}{hint}")
 
 
+def compare_run(saved: RunConfig, wanted: RunConfig) -> list[str]:
+    """Every difference between two configs as `recipe.lr 0.001 -> 0.002`; none for equal ones."""
+    # As JSON has them, because a list in a checkpoint was a tuple in the config file.
+    return _differences(_flat(saved.model_dump(mode="json")), _flat(wanted.model_dump(mode="json")))
+
+
+def compare_code(saved: dict[str, str], now: dict[str, str]) -> list[str]:
+    """Every difference between two records of versions, in the same form."""
+    return _differences(saved, now)
+
+
 def load_weights(path: Path, model: nn.Module, state: dict[str, Any]) -> None:
     """Put the weights of a checkpoint into `model`.
 
     Raises:
-        InputError: the tensors are not those of the model.
+        InputError: names, shapes or dtypes of the tensors are not those of the model.
     """
+    problem = difference(state["model"], model.state_dict())
+    if problem:
+        raise InputError(f"{path} does not fit the model: {problem}")
+    model.load_state_dict(state["model"])
+
+
+def load_optimizer(path: Path, optimizer: optim.Optimizer, state: dict[str, Any]) -> None:
+    """Put the state of a checkpoint into `optimizer`, whose own its tensors become.
+
+    Raises:
+        InputError: parameter groups, settings or tensors are not those of the optimizer.
+    """
+    problem = _optimizer_difference(state, optimizer)
+    if problem:
+        raise InputError(f"{path} does not fit the optimizer: {problem}")
+    optimizer.load_state_dict(state)
+
+
+def load_lr_scheduler(path: Path, scheduler: optim.lr_scheduler.LRScheduler, state: dict[str, Any]) -> None:
+    """Put the state of a checkpoint into the schedule of the learning rate.
+
+    Raises:
+        InputError: it lacks a setting, or has one of another type.
+    """
+    problem = _settings_difference(state, scheduler.state_dict())
+    if problem:
+        raise InputError(f"{path} does not fit the learning rate schedule: {problem}")
+    scheduler.load_state_dict(state)
+
+
+def _content(run: RunConfig, state: dict[str, Any]) -> dict[str, Any]:
+    return {"format": FORMAT, "run": run.model_dump_json(), **state}
+
+
+def _is_whole(path: Path) -> bool:
     try:
-        model.load_state_dict(state["model"])
-    except RuntimeError as error:
-        detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        short = detail if len(detail) <= _MAX_DETAIL else f"{detail[:_MAX_DETAIL]}..."
-        raise InputError(f"{path} does not fit the model: {short}") from error
+        read_whole(path)
+    except InputError:
+        return False
+    return True
+
+
+def _check_resumable(path: Path, state: dict[str, Any]) -> None:
+    if "training" not in state:
+        raise InputError(f"{path} lacks the key training: it is for scoring, not to go on from")
+    training = state["training"]
+    check_training(path, training)
+    if training["best"] is not None:
+        problem = difference(training["best"]["model"], state["model"])
+        if problem:
+            raise InputError(f"{path} holds a training.best.model that does not fit model: {problem}")
+
+
+def _optimizer_difference(state: dict[str, Any], optimizer: optim.Optimizer) -> str | None:
+    groups, expected = state["param_groups"], optimizer.state_dict()["param_groups"]
+    if len(groups) != len(expected):
+        return f"it has {len(groups)} parameter groups, expected {len(expected)}"
+    for number, (group, wanted) in enumerate(zip(groups, expected, strict=True)):
+        found = group.get("params")
+        if not isinstance(found, list) or any(type(one) is not int for one in found) or found != wanted["params"]:
+            return f"group {number} is not of the parameters {_shown(wanted['params'])}"
+        problem = _settings_difference(group, wanted)
+        if problem:
+            return f"of group {number}, {problem}"
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
+    for index, tensors in state["state"].items():
+        if index >= len(parameters):
+            return f"it has a state for parameter {index} of {len(parameters)}"
+        problem = _moments_difference(tensors, parameters[index], optimizer)
+        if problem:
+            return f"of parameter {index}, {problem}"
+    return None
+
+
+def _settings_difference(found: dict[str, Any], expected: dict[str, Any]) -> str | None:
+    for key, value in expected.items():
+        if key not in found:
+            return f"{key} is not there"
+        if not _same_kind(found[key], value):
+            return f"{key} is a {type(found[key]).__name__}, expected {value!r} or the like"
+    return None
+
+
+def _same_kind(found: object, expected: object) -> bool:
+    if found is None or expected is None:
+        return True  # of settings such as `foreach`, None leaves the choice to torch
+    if isinstance(expected, float | int) and not isinstance(expected, bool):
+        return isinstance(found, float | int) and not isinstance(found, bool)
+    if type(found) is not type(expected):
+        return False
+    if isinstance(found, tuple | list) and isinstance(expected, tuple | list):
+        return len(found) == len(expected) and all(map(_same_kind, found, expected))
+    return True
+
+
+def _moments_difference(found: dict[str, Any], parameter: nn.Parameter, optimizer: optim.Optimizer) -> str | None:
+    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    if isinstance(optimizer, optim.Adam | optim.AdamW) and not tensors.keys() >= _ADAM_STATE:
+        return f"{min(_ADAM_STATE - tensors.keys())} is not there"
+    steps = tensors.pop("step", None)
+    if steps is not None and (steps.dim() or not steps.dtype.is_floating_point):
+        return f"step is {list(steps.shape)} {steps.dtype}, expected one floating-point number"
+    return difference(tensors, dict.fromkeys(tensors, parameter))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        flat.update(_flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value})
+    return flat
+
+
+def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    names = dict.fromkeys((*saved, *now))
+    pairs = [(name, saved.get(name, _UNSET), now.get(name, _UNSET)) for name in names]
+    return [f"{name} {_shown(one)} -> {_shown(two)}" for name, one, two in pairs if not _equal(one, two)]
+
+
+def _equal(one: object, two: object) -> bool:
+    return one == two or (one != one and two != two)  # NaN, as a null value, is not equal to itself
+
+
+def _shown(value: object) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
