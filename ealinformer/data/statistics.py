@@ -5,17 +5,25 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ealinformer.data.mapped import drop_pages
 from ealinformer.data.meta import Statistics
 
 # Large enough to be fast, small enough that a block in float64 is little beside a series of 100 MB.
-ROWS_PER_BLOCK = 2048
+BYTES_PER_BLOCK = 1 << 22
 COLUMNS_PER_BLOCK = 16
 
 
 def row_blocks(values: np.ndarray) -> Iterator[np.ndarray]:
-    """Views of `values` `[T, N]`, some thousand rows each."""
-    for first in range(0, len(values), ROWS_PER_BLOCK):
-        yield values[first : first + ROWS_PER_BLOCK]
+    """Views of `values` `[T, N]`, a few MB each; of a memory-mapped file no more than that stays in memory."""
+    rows = rows_per_block(values[:1].nbytes)
+    for first in range(0, len(values), rows):
+        yield values[first : first + rows]
+        drop_pages(values)
+
+
+def rows_per_block(row_bytes: int) -> int:
+    """How many rows of that size are read at a time."""
+    return max(1, BYTES_PER_BLOCK // max(1, row_bytes))
 
 
 def describe(values: np.ndarray, train_steps: int, null_value: float) -> Statistics:
@@ -38,15 +46,45 @@ def describe(values: np.ndarray, train_steps: int, null_value: float) -> Statist
     }
 
 
+class Moments:
+    """Mean and population standard deviation in float64 of all readings but NaN, of blocks that come one by one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = float("nan")
+        self._squares = 0.0  # summed around the mean so far
+
+    @property
+    def std(self) -> float:
+        """NaN when there is no reading."""
+        return float(np.sqrt(self._squares / self.count)) if self.count else float("nan")
+
+    def add(self, block: np.ndarray) -> None:
+        """Count the readings of `block`, which has any shape."""
+        nan = np.isnan(block)
+        readings = (block[~nan] if nan.any() else block.reshape(-1)).astype(np.float64)
+        if not readings.size:
+            return
+        # Each block around its own mean (Chan, Golub and LeVeque): the difference of two large sums would lose the
+        # digits that matter, and a second pass would read a file again that is larger than memory.
+        mean = float(readings.mean())
+        readings -= mean
+        self._squares += float(np.dot(readings, readings))
+        if not self.count:
+            self.count, self.mean = readings.size, mean
+            return
+        total, apart = self.count + readings.size, mean - self.mean
+        self._squares += apart**2 * self.count * readings.size / total
+        self.mean += apart * readings.size / total
+        self.count = total
+
+
 def moments(values: np.ndarray) -> tuple[float, float]:
     """Mean and population standard deviation in float64 of all readings but NaN; NaN when there is none."""
-    count = sum(int(np.count_nonzero(~np.isnan(block))) for block in row_blocks(values))
-    if not count:
-        return float("nan"), float("nan")
-    mean = sum(float(np.nansum(block, dtype=np.float64)) for block in row_blocks(values)) / count
-    # Around the mean, in a second pass: the difference of two large sums would lose the digits that matter.
-    squares = sum(float(np.nansum((block.astype(np.float64) - mean) ** 2)) for block in row_blocks(values))
-    return mean, float(np.sqrt(squares / count))
+    sums = Moments()
+    for block in row_blocks(values):
+        sums.add(block)
+    return sums.mean, sums.std
 
 
 def count_missing(values: np.ndarray, null_value: float) -> int:

@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from basicts.scaler import ZScoreScaler
 
+from ealinformer.data.statistics import moments
+
 
 class GlobalZScoreScaler(ZScoreScaler):
     """z-scores with one mean and one standard deviation for all sensors, as the published PEMS tables have it.
@@ -12,10 +14,12 @@ class GlobalZScoreScaler(ZScoreScaler):
     """
 
     def fit(self, data: np.ndarray) -> None:
-        """Take mean and standard deviation of the training part `[T, N]`, unless they are already there."""
+        """Take mean and standard deviation of the training part `[T, N]`, unless they are already there.
+
+        In float64, block by block: a memory-mapped `data` may be larger than memory.
+        """
         if self.stats:
             return
-        # float64, whatever order numpy sums in: pairwise it would not need it, along the first axis it does.
-        mean, std = float(np.nanmean(data, dtype=np.float64)), float(np.nanstd(data, dtype=np.float64))
+        mean, std = moments(data)
         self.stats["mean"] = torch.tensor(mean)
         self.stats["std"] = torch.tensor(std if std > 0 else 1.0)

@@ -1,5 +1,6 @@
 """Opening a prepared series: what it offers, and what is said when its folder is not as it was written."""
 
+import json
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from ealinformer.data import SeriesSpec, open_prepared, prepare
+from ealinformer.data.checksums import digest
 from ealinformer.errors import InputError
 
 VALUES = np.arange(150 * 3, dtype=np.float32).reshape(150, 3)
@@ -101,6 +103,27 @@ def other_type(path: Path) -> None:
     np.save(path, np.load(path).view(np.int32))
 
 
+def other_byte_order(path: Path) -> None:
+    np.save(path, np.load(path).astype(">f4"))
+
+
+def by_column(path: Path) -> None:
+    np.save(path, np.asfortranarray(np.load(path)))
+
+
+def archive(path: Path) -> None:
+    """The first bytes of a .npz file, which numpy would open as one."""
+    path.write_bytes(b"PK\x03\x04" + path.read_bytes()[4:])
+
+
+def header_of(text: bytes) -> Callable[[Path], None]:
+    def replace(path: Path) -> None:
+        content = path.read_bytes()
+        path.write_bytes(content[:10] + text.ljust(118)[:117] + b"\n" + content[128:])
+
+    return replace
+
+
 def no_array(path: Path) -> None:
     path.write_bytes(bytes(path.stat().st_size))
 
@@ -114,6 +137,15 @@ def no_array(path: Path) -> None:
         (other_shape, "expected float32 ("),
         (other_type, "holds int32"),
         (no_array, "cannot be read as an array"),
+        (archive, "cannot be read as an array"),
+        (other_byte_order, "holds >f4"),
+        (by_column, "holds its array column by column"),
+        (header_of(b"(" * 117), "cannot be read as an array"),
+        (
+            header_of(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1" + b"0" * 40 + b", 3)}"),
+            "cannot be read as",
+        ),
+        (header_of(b"{'descr': '|O', 'fortran_order': False, 'shape': (90, 3)}"), "cannot be read as an array"),
     ],
 )
 def test_a_damaged_array_is_named(folder: Path, name: str, damage: Callable[[Path], None], expected: str) -> None:
@@ -138,6 +170,66 @@ def test_a_damaged_description_is_named(folder: Path, content: str, expected: st
     message = refused(folder)
     assert message.startswith(f"{folder}/meta.json ")
     assert expected in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        (
+            "num_steps",
+            151,
+            "steps are {'train': 90, 'val': 30, 'test': 30}, expected those of train, val and test, 151",
+        ),
+        ("steps", {"train": 120, "val": 30}, "expected those of train, val and test, 150 in all"),
+        ("steps", {"train": 150, "val": 30, "test": -30}, "expected those of train, val and test, 150 in all"),
+        ("interval_minutes", 0, "interval_minutes: "),
+        ("interval_minutes", 7, "interval_minutes: "),
+        ("num_sensors", -3, "num_sensors: "),
+        ("start", "yesterday", "start: "),
+        ("start", "2018-01-01T06:00:00Z", "start: "),
+        ("start", "1500000000", "start: "),
+        ("null_value", float("inf"), "null_value: "),
+        ("split", [0.5, 0.2, 0.2], "split: "),
+        ("name", "../TOWN", "name: "),
+        ("graph", None, "files has 'graph.npz', which is no file of this series"),
+        ("files", {}, "files lacks graph.npz"),
+    ],
+)
+def test_a_description_that_contradicts_itself_is_named(folder: Path, key: str, value: object, expected: str) -> None:
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps({**meta, key: value}))
+    message = refused(folder)
+    assert message.startswith(f"{folder}/meta.json is damaged: ")
+    assert expected in message
+
+
+def test_a_file_outside_the_folder_is_not_one_of_the_series(folder: Path) -> None:
+    meta = json.loads((folder / "meta.json").read_text())
+    meta["files"]["../raw/town.npz"] = {"sha256": "", "size": 1}
+    (folder / "meta.json").write_text(json.dumps(meta))
+    assert "files has '../raw/town.npz', which is no file of this series" in refused(folder)
+
+
+def test_the_checksum_is_that_of_the_content(tmp_path: Path, folder: Path) -> None:
+    first = open_prepared(folder).checksum
+    (tmp_path / "again").mkdir()
+    assert open_prepared(make(tmp_path / "again", graph="from,to\n0,2\n")).checksum == first
+
+    meta = json.loads((folder / "meta.json").read_text())
+    data = folder / "train_data.npy"
+    np.save(data, np.load(data) + 1)
+    meta["files"][data.name]["sha256"] = digest(data).sha256
+    (folder / "meta.json").write_text(json.dumps(meta))
+    assert open_prepared(folder).checksum != first
+
+
+def test_ids_that_are_no_text_are_named(folder: Path) -> None:
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "sensor_ids.txt").write_bytes(b"\xff\xfe\x00")
+    meta["files"]["sensor_ids.txt"] = {"sha256": "", "size": 3}
+    (folder / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(InputError, match=r"sensor_ids\.txt: cannot be read"):
+        open_prepared(folder).sensor_ids()
 
 
 def test_a_damaged_graph_is_named(folder: Path) -> None:

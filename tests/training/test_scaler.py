@@ -7,6 +7,7 @@ from basicts.scaler import ZScoreScaler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ealinformer.measure.memory import resident_peak
 from ealinformer.training.scaler import GlobalZScoreScaler
 
 
@@ -33,6 +34,28 @@ def test_fits_what_the_stock_scaler_raises_on() -> None:
 def test_fits_a_memory_mapped_file(tmp_path) -> None:
     np.save(tmp_path / "data.npy", flow())
     assert fitted(np.load(tmp_path / "data.npy", mmap_mode="r")).stats == fitted(flow()).stats
+
+
+def test_a_memory_mapped_file_does_not_stay_in_memory(tmp_path) -> None:
+    size = 200 << 20
+    with (tmp_path / "data.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "<f4", "fortran_order": False, "shape": (size // 4000, 1000)}
+        )
+        file.truncate(file.tell() + size)  # zeros that take no room on the disk
+    data = np.load(tmp_path / "data.npy", mmap_mode="r")
+    assert resident_peak(lambda: fitted(data)) < size // 4
+
+
+@pytest.mark.parametrize("columns", [1, 7, 1_100_000])
+def test_blocks_of_any_width_give_the_statistics_of_the_whole(columns: int) -> None:
+    data = np.random.default_rng(4).gamma(2, 100, (5 if columns > 7 else 2_500_000 // columns, columns))
+    data = data.astype(np.float32)
+    data[:2] = np.nan  # the first block may hold no reading at all
+    data[-1] += 5000
+    stats = fitted(data).stats
+    assert stats["mean"].item() == pytest.approx(np.nanmean(data, dtype=np.float64), rel=1e-7)
+    assert stats["std"].item() == pytest.approx(np.nanstd(data, dtype=np.float64), rel=1e-7)
 
 
 def test_zeros_count_and_nan_do_not() -> None:
