@@ -27,9 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError(f"row {given.row}: its folder cannot be made: {error.strerror}") from error
     write_json(given.row, row)
     incomplete = "" if row["complete"] else f", NOT a complete run: stopped by {row['stopped_by']}"
+    resumed = ", resumed with other code or on another machine" if "resumed" in row else ""
     mae = row["average"]["MAE"]
-    score = "no reading to score" if mae is None else f"MAE {mae:.4f}"
-    print(f"{given.row}: {row['model']} on {row['dataset']}, {score}{incomplete}")
+    score = "no MAE that is a number" if mae is None else f"MAE {mae:.4f}"
+    print(f"{given.row}: {row['model']} on {row['dataset']}, {score}{incomplete}{resumed}")
 
 
 if __name__ == "__main__":

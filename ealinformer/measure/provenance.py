@@ -1,4 +1,4 @@
-"""The birth certificate of a number: machine, versions, commit, command, date."""
+"""The birth certificate of a number: machine, versions, commit and what differs from it, command, date."""
 
 import importlib.metadata
 import os
@@ -15,8 +15,10 @@ import torch
 import ealinformer
 
 _PACKAGES = ("basicts", "easy-torch", "numpy")
-# Settings of threads and of memory allocation, which change what is measured.
+# Settings of threads, of memory allocation and of torchrun, which change what is measured.
 _VARIABLES = (
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
     "KMP_AFFINITY",
@@ -29,6 +31,8 @@ _VARIABLES = (
     "PYTORCH_ALLOC_CONF",
     "PYTORCH_CUDA_ALLOC_CONF",
 )
+_MAX_NAMES = 1000  # of untracked files
+_GIT_SECONDS = 60
 
 
 def provenance() -> dict[str, Any]:
@@ -65,16 +69,68 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _commit() -> str | None:
-    root = Path(ealinformer.__file__).parent.parent
+def code_changes(*, limit: int = 1_000_000) -> str | None:
+    """What the checkout differs in from its commit: the names of untracked files, and `git diff` of tracked ones.
 
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
+    Of a diff longer than `limit` bytes the beginning is kept and the end says so. None where nothing differs, and where
+    the package is in no checkout.
+    """
     try:
-        commit = git("rev-parse", "HEAD")
-        return f"{commit}+dirty" if git("status", "--porcelain", "--untracked-files=no") else commit
-    except (OSError, subprocess.CalledProcessError):
+        untracked = _git("ls-files", "--others", "--exclude-standard").splitlines()
+        diff, whole = _beginning_of_diff(limit)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    if not untracked and not diff:
+        return None
+    # Lines before the first `diff --git` are no part of it for git apply and patch.
+    names = [*untracked[:_MAX_NAMES], *(["..."] if len(untracked) > _MAX_NAMES else [])]
+    head = [f"# untracked files, not in this diff: {len(untracked)}", *(f"#   {name}" for name in names), ""]
+    cut = "" if whole else f"\n# cut here: the diff is longer than {limit:,} bytes\n"
+    return "\n".join(head if untracked else []) + diff + cut
+
+
+def installed_packages() -> list[str]:
+    """`name==version` of every installed distribution, in alphabetical order."""
+    found: dict[str, str] = {}
+    for distribution in importlib.metadata.distributions():
+        name = distribution.metadata["Name"]
+        if name and distribution.version:  # an interrupted pip leaves folders without either
+            found.setdefault(name, distribution.version)  # of two on the path, the first one is imported
+    return sorted((f"{name}=={version}" for name, version in found.items()), key=str.lower)
+
+
+def _commit() -> str | None:
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return f"{commit}+dirty" if _git("status", "--porcelain", "--untracked-files=no") else commit
+    except (OSError, subprocess.SubprocessError):
         return None  # an installed package, or no git
+
+
+def _git(*arguments: str) -> str:
+    command = _git_command(*arguments)
+    done = subprocess.run(command, capture_output=True, check=True, env=_git_environment(), timeout=_GIT_SECONDS)
+    return done.stdout.decode(errors="replace").strip()
+
+
+def _beginning_of_diff(limit: int) -> tuple[str, bool]:
+    """At most `limit` bytes of what tracked files differ in, and whether that is all."""
+    # No tool, colour or prefix of the user's own: the diff is to be applied by anyone.
+    options = ("--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/")
+    command = _git_command("diff", *options, "HEAD", "--")
+    environment = _git_environment()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as process:
+        assert process.stdout is not None
+        found = process.stdout.read(limit + 1)
+        process.stdout.close()  # ends git where it has more to say
+    if len(found) <= limit and process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return found[:limit].decode(errors="replace"), len(found) <= limit
+
+
+def _git_command(*arguments: str) -> list[str]:
+    return ["git", "-C", str(Path(ealinformer.__file__).parent.parent), "-c", "core.quotePath=off", *arguments]
+
+
+def _git_environment() -> dict[str, str]:
+    return {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # looking at a checkout is not to stop a commit in it

@@ -15,6 +15,7 @@ import torch
 import ealinformer
 from ealinformer.measure import PeakMemory, memory, provenance
 from ealinformer.measure.memory import MIB
+from ealinformer.measure.provenance import code_changes, installed_packages
 
 ROOT = Path(__file__).parents[2]
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
@@ -162,11 +163,67 @@ def test_changed_tracked_files_make_a_commit_dirty_and_new_files_do_not(checkout
     assert provenance()["commit"] == f"{clean}+dirty"
 
 
+def test_changes_say_how_to_get_from_the_commit_to_the_code(checkout: Path) -> None:
+    package = checkout / "ealinformer" / "__init__.py"
+    assert code_changes() is None
+    (checkout / "été.py").write_text("mine")
+    assert code_changes() == "# untracked files, not in this diff: 1\n#   été.py\n"
+    package.write_text("one = 'deux, à peu près'\n")
+    changes = code_changes()
+    assert changes is not None
+    package.write_text("one = 1\n")
+    subprocess.run(["git", "-C", str(checkout), "apply", "-"], input=changes.encode(), check=True)
+    assert package.read_text() == "one = 'deux, à peu près'\n"
+
+
+@pytest.mark.parametrize(("key", "value"), [("diff.noprefix", "true"), ("color.ui", "always"), ("diff.external", "rm")])
+def test_changes_do_not_depend_on_how_a_user_likes_diffs(checkout: Path, key: str, value: str) -> None:
+    (checkout / "ealinformer" / "__init__.py").write_text("one = 2\n")
+    plain = code_changes()
+    subprocess.run(["git", "-C", str(checkout), "config", key, value], check=True)
+    assert plain is not None
+    assert "\n-one = 1\n+one = 2\n" in plain
+    assert code_changes() == plain
+
+
+def test_changes_without_end_are_cut_and_say_so(checkout: Path) -> None:
+    (checkout / "ealinformer" / "__init__.py").write_text("x = 'a long line'\n" * 100_000)
+    changes = code_changes(limit=5000)
+    assert changes is not None
+    assert len(changes) < 5100
+    assert changes.endswith("\n# cut here: the diff is longer than 5,000 bytes\n")
+    for number in range(1500):
+        (checkout / f"{number}.txt").touch()
+    listed = [line for line in code_changes(limit=100).splitlines() if line.startswith("#")]
+    assert listed[0] == "# untracked files, not in this diff: 1500"
+    assert len(listed) == 1 + 1000 + 1 + 1  # the head, the names, the dots, the cut
+
+
+def test_looking_at_a_checkout_does_not_wait_for_whoever_commits_in_it(checkout: Path) -> None:
+    (checkout / "ealinformer" / "__init__.py").write_text("one = 2\n")
+    (checkout / ".git" / "index.lock").touch()
+    assert provenance()["commit"].endswith("+dirty")
+    assert code_changes() is not None
+
+
+def test_packages_are_those_that_can_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = installed_packages()
+    assert f"torch=={torch.__version__}" in found
+    assert found == sorted(found, key=str.lower)
+    for name, text in (("zz-1.0", "Name: zz\nVersion: 1.0\n"), ("torch-9", "Name: torch\nVersion: 9\n"), ("cut-1", "")):
+        info = tmp_path / f"{name}.dist-info"
+        info.mkdir()
+        if text:
+            (info / "METADATA").write_text(text)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])  # behind the ones that are imported
+    assert installed_packages() == sorted([*found, "zz==1.0"], key=str.lower)
+
+
 def test_outside_a_checkout_and_without_git_there_is_no_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkout: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
-    assert provenance()["commit"] is None
+    assert (provenance()["commit"], code_changes()) == (None, None)
     monkeypatch.undo()
     monkeypatch.setattr(ealinformer, "__file__", "/ealinformer/__init__.py")
-    assert provenance()["commit"] is None
+    assert (provenance()["commit"], code_changes()) == (None, None)
