@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from ealinformer.errors import InputError
+from ealinformer.errors import InputError, Interrupted
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -25,10 +25,10 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def run(main: Callable[[Sequence[str] | None], None]) -> NoReturn:
-    """Run a command line and exit: 0 on success, 2 on bad input, 130 on Ctrl-C; our own bugs keep their traceback.
+    """Run a command line and exit: 0 on success, 2 on bad input, 130 on Ctrl-C, 143 on SIGTERM.
 
-    What the machine refuses (a full disk, a file it may not read, no more memory) is bad input too. `... | head` ends
-    a command line in silence.
+    Our own bugs keep their traceback. What the machine refuses (a full disk, a file it may not read, no more memory) is
+    bad input too. `... | head` ends a command line in silence.
     """
     try:
         main(None)
@@ -46,6 +46,9 @@ def run(main: Callable[[Sequence[str] | None], None]) -> NoReturn:
             raise
         _drop_standard_output()
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        sys.exit(128 + error.number)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)

@@ -1,14 +1,24 @@
-"""The one exception for what a user can mend: command lines turn it into one line and exit status 2."""
+"""What ends a command line in good order: something that a user can mend, or a signal."""
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """A file, config, argument or checkpoint cannot be used.
+    """A file, config, argument or checkpoint cannot be used: command lines exit with status 2.
 
     The message is a single line that names the thing, says what was found and what was expected.
     """
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked this process to leave, and what could be saved is saved."""
+
+    def __init__(self, number: int, said: str = "") -> None:
+        name = signal.Signals(number).name
+        super().__init__(f"interrupted by {name}{': ' if said else ''}{said}")
+        self.number = number
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

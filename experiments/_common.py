@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+import _interrupt  # noqa: F401  before what takes seconds to import
+
 import baselines
 from ealinformer import models
 from ealinformer.models import Catalogue

@@ -34,7 +34,7 @@ from ealinformer.training.launcher import Job, prepare_job
 from ealinformer.training.predictions import input_windows
 from ealinformer.training.progress import duration
 from ealinformer.training.resolve import resolve
-from ealinformer.training.run_folder import STATUS, read_json, write_json
+from ealinformer.training.run_folder import STATUS, birth, write_json
 from ealinformer.training.scaler import GlobalZScoreScaler
 
 EXAMPLES = """examples:
@@ -214,12 +214,12 @@ def axis_of(name: str) -> str:
 
 def describe_checkpoint(checkpoint: Path, state: dict[str, Any]) -> dict[str, Any]:
     """Which weights these are, and how they were trained as far as the run's folder says."""
-    status = checkpoint.parent / STATUS
+    folder = checkpoint.parent
     return {
         "file": str(checkpoint),
         "epoch": state["epoch"],
         "step": state.get("step"),
-        "run": read_json(status) if status.is_file() else None,
+        "run": birth(folder) if (folder / STATUS).is_file() else None,
     }
 
 

@@ -39,13 +39,12 @@ from ealinformer.files import write_text
 from ealinformer.measure import provenance
 from ealinformer.report.robustness import robustness_figure, robustness_tables
 from ealinformer.training import Experiment, load_config
-from ealinformer.training.checkpoint import check_fits, load_checkpoint
+from ealinformer.training.checkpoint import BEST, check_fits, load_checkpoint
 from ealinformer.training.host import quiet_host
 from ealinformer.training.launcher import prepare_job
 from ealinformer.training.progress import duration
 from ealinformer.training.resolve import resolve
-from ealinformer.training.run_folder import STATUS, read_json, write_json
-from ealinformer.training.runner import BEST
+from ealinformer.training.run_folder import STATUS, birth, write_json
 
 EXAMPLES = """examples:
   python experiments/robustness.py -c configs/DEMO.py --checkpoint RUN1 --checkpoint RUN2
@@ -339,7 +338,7 @@ def describe(
 
 def describe_checkpoint(one: Candidate) -> dict[str, Any]:
     """What a checkpoint is and, where its run's folder says so, how it came about."""
-    status, config = one.path.parent / STATUS, one.job.run
+    folder, config = one.path.parent, one.job.run
     return {
         "label": one.label,
         "checkpoint": str(one.path),
@@ -347,7 +346,7 @@ def describe_checkpoint(one: Candidate) -> dict[str, Any]:
         "epoch": one.state["epoch"],
         "step": one.state.get("step"),
         "attention": trained_attention(one.job),
-        "training": read_json(status) if status.is_file() else None,
+        "training": birth(folder) if (folder / STATUS).is_file() else None,
         "config": config.model_dump(mode="json"),
     }
 

@@ -1,21 +1,31 @@
-"""Train a model on a prepared data set and score it on the test part."""
+"""Train a model on a prepared data set and score it on the test part; given its folder, go on with a stopped run."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from _common import CATALOGUE, add_run_arguments
 
 from ealinformer.cli import ArgumentParser, run
+from ealinformer.errors import InputError
 from ealinformer.training import load_config
 from ealinformer.training.launcher import prepare_job, train
+from ealinformer.training.processes import start_processes
+from ealinformer.training.ranks import ranks_from_environment
 from ealinformer.training.resolve import resolve
+from ealinformer.training.resume import MODES
 
 EXAMPLES = """examples:
   python experiments/train.py -c configs/PEMS08.py --gpus 0
-  python experiments/train.py -c configs/PEMS08.py --model STAEformer --recipe basicts --gpus 0
+  python experiments/train.py -c configs/PEMS08.py --model STAEformer --recipe basicts --gpus 0,1,2,3
   python experiments/train.py -c configs/PEMS08.py --set model.entropy=gaussian --set lr=0.0005
   python experiments/train.py -c configs/DEMO.py --max-steps 20 --output-dir /tmp/try
+  torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:29500 --max-restarts 3 \\
+      experiments/train.py -c configs/PEMS07.py --gpus 0,1,2,3 --output-dir /shared/run
+
+A run that was stopped by Ctrl-C, SIGTERM, a crash or a reboot goes on exactly where its last checkpoint is when it is
+given the same --output-dir; Ctrl-C and SIGTERM write one first. batch_size is that of one process.
 """
 
 
@@ -26,10 +36,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--recipe", metavar="NAME", help="authors (default) or basicts, or another of the config")
     parser.add_argument("--seed", type=int, help="seed of weights, shuffling and dropout")
     parser.add_argument("--epochs", type=int, metavar="N", help="at most N epochs")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="windows in a step")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="windows in a step of one process")
     parser.add_argument("--max-steps", type=int, metavar="N", help="stop after N steps, score what is there")
-    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="folder of the run, new or empty")
+    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="folder of the run, new or to go on with")
     parser.add_argument("--predictions", action="store_true", help="write predictions.npz of the test part, too")
+    parser.add_argument(
+        "--resume",
+        choices=MODES,
+        default="auto",
+        help="what to do with a run in --output-dir: auto goes on with it, never refuses it, must wants one",
+    )
+    parser.add_argument("--accept-changes", action="store_true", help="go on although config or code have changed")
+    parser.add_argument(
+        "--checkpoint-minutes", type=float, default=10, metavar="M", help="between checkpoints within an epoch (10)"
+    )
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes on the CPU; see --gpus")
+    parser.add_argument("--skip-data-check", action="store_true", help="do not read all data for their checksums first")
     given = parser.parse_args(arguments)
 
     short = {
@@ -40,9 +62,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     settings = [*given.settings, *(f"{key}={value}" for key, value in short.items() if value is not None)]
     config = resolve(load_config(given.config), model=given.model, recipe=given.recipe, settings=settings)
+    if given.processes < 1 or (given.processes > 1 and given.gpus):
+        raise InputError(f"--processes {given.processes}: 1 or more, and not together with --gpus, is expected")
+    if not given.checkpoint_minutes >= 0:
+        raise InputError(f"--checkpoint-minutes {given.checkpoint_minutes}: 0 or more is expected")
+    is_rank = ranks_from_environment() is not None
+    if is_rank and given.output_dir is None:
+        raise InputError("under torchrun --output-dir has to be given, so that all processes and restarts find the run")
     job = prepare_job(config, CATALOGUE, datasets_dir=given.datasets_dir, folder=given.output_dir, gpus=given.gpus)
-    if given.predictions:
-        job = dataclasses.replace(job, predictions=job.folder / "predictions.npz")
+    processes = len(given.gpus.split(",")) if given.gpus else given.processes
+    if processes > 1 and not is_rank:
+        command = [sys.executable, *sys.argv, "--output-dir", str(job.folder)]
+        sys.exit(start_processes(command, processes))
+    job = dataclasses.replace(
+        job,
+        predictions=job.folder / "predictions.npz" if given.predictions else None,
+        resume=given.resume,
+        accept_changes=given.accept_changes,
+        checkpoint_minutes=given.checkpoint_minutes,
+        check_data=not given.skip_data_check,
+    )
     train(job)
 
 

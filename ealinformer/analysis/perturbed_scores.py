@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from ealinformer.analysis.perturbations import PerturbedWindows
 from ealinformer.data.meta import Split
@@ -19,7 +19,7 @@ from ealinformer.training.host import host_config
 from ealinformer.training.launcher import Job
 from ealinformer.training.progress import duration
 from ealinformer.training.run_folder import read_json, write_json
-from ealinformer.training.runner import ForecastingRunner
+from ealinformer.training.runner import ForecastingRunner, ShareLoader
 
 CLEAN = "clean"
 Score = dict[str, Any]
@@ -74,7 +74,7 @@ class PerturbedRunner(ForecastingRunner):
     strength: float
     scored: PerturbedWindows
 
-    def _evaluation_loader(self, dataset: Dataset) -> DataLoader:
+    def _evaluation_loader(self, dataset: Dataset) -> ShareLoader:
         chosen = self.windows
         self.scored = PerturbedWindows(
             dataset, chosen.numbers, self.perturbation, self.strength, settings=chosen.settings

@@ -37,6 +37,7 @@ class Recipe(_Strict):
     patience: PositiveInt | None = 20  # epochs without a better validation score before stopping; None: never
     select_by: Literal["loss", "MAE"] = "loss"  # validation score that picks the best epoch
     clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
+    skip_nonfinite: Annotated[int, Field(ge=0, lt=2**31)] = 0  # steps with a loss or gradient that is not finite
 
 
 # What BasicTS 0.5.8 configures for STAEformer on every series.
@@ -77,6 +78,8 @@ class RunConfig(_Strict):
     recipe: Recipe
     seed: Seed
     max_steps: PositiveInt | None = None
+    dtype: Literal["float32", "float64"] = "float32"
+    deterministic: bool = False  # on a GPU: kernels that give the same bits every time, where there are any
 
 
 _SCHEMAS: dict[str, type[BaseModel]] = {c.__name__: c for c in (Recipe, Experiment, RunConfig, SeriesSpec, Source)}

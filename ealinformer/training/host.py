@@ -17,6 +17,7 @@ from ealinformer.training.losses import LOSSES
 from ealinformer.training.resolve import RUN_KEYS
 from ealinformer.training.scaler import GlobalZScoreScaler
 from ealinformer.training.taskflow import OriginalScaleTaskFlow
+from ealinformer.training.windows import WindowDataset
 
 METRICS = ["MAE", "RMSE", "MAPE"]
 _HOST_LOGGERS = ("BasicTS", "BasicTS-launcher", "easytorch-env", "easytorch-launcher", "easytorch-checkpoint")
@@ -53,7 +54,8 @@ def host_config(
         input_len=run.input_len,
         output_len=run.output_len,
         use_timestamps=True,
-        memmap=False,
+        dataset_type=WindowDataset,
+        memmap=None,  # the data set decides, by the memory there is
         null_val=run.series.null_value,
         scaler=GlobalZScoreScaler,
         norm_each_channel=False,
@@ -71,6 +73,9 @@ def host_config(
         train_batch_size=recipe.batch_size,
         eval_after_train=False,
         seed=run.seed,
+        deterministic=run.deterministic,
+        cudnn_benchmark=not run.deterministic,
+        cudnn_determinstic=run.deterministic,  # spelt so by the host
         gpus=gpus,
         ckpt_save_dir=str(folder),
     )

@@ -1,33 +1,40 @@
 """Train a run from its config to its metrics, or score a checkpoint: what the command lines call."""
 
+import dataclasses
 import logging
 import statistics
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from easytorch.launcher import dist_wrap
-from easytorch.utils import is_master
 
+from ealinformer.data.contents import check_contents, describe_contents
 from ealinformer.data.meta import Split
 from ealinformer.data.prepared import PreparedSeries, open_prepared
 from ealinformer.errors import InputError
-from ealinformer.measure import PeakMemory, provenance
+from ealinformer.files import remove_leftovers
+from ealinformer.measure import PeakMemory
 from ealinformer.models import Catalogue, ModelEntry, find_model
 from ealinformer.report.figures import loss_curves
 from ealinformer.report.tables import metrics_table
 from ealinformer.training import run_folder
-from ealinformer.training.checkpoint import check_fits, load_checkpoint, load_weights
+from ealinformer.training.checkpoint import BEST, LAST, check_fits, load_checkpoint, load_weights, parse_checkpoint
 from ealinformer.training.config import RunConfig
 from ealinformer.training.devices import select_devices
+from ealinformer.training.distribution import broadcast_bytes, join
 from ealinformer.training.host import host_config, quiet_host
+from ealinformer.training.identity import code_identity
+from ealinformer.training.interrupts import Interrupts, deferred
 from ealinformer.training.losses import is_masked
 from ealinformer.training.predictions import save_predictions
-from ealinformer.training.runner import BEST, ForecastingRunner
+from ealinformer.training.ranks import Ranks, ranks_from_environment
+from ealinformer.training.resume import Start, has_finished, take_up
+from ealinformer.training.runner import ForecastingRunner
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,10 @@ class Job:
     folder: Path
     gpus: str | None
     predictions: Path | None = None
+    resume: str = "auto"  # one of resume.MODES
+    accept_changes: bool = False  # of config or code, when a run is taken up again
+    checkpoint_minutes: float = 10.0  # between two checkpoints within an epoch
+    check_data: bool = True  # compare the files with their checksums before training
 
 
 def prepare_job(
@@ -67,7 +78,7 @@ def prepare_job(
     except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: a size beyond what torch counts
         problem = str(error).splitlines()[0]
         raise InputError(f"model {run.model} cannot be built: {problem}") from error
-    select_devices(gpus)
+    select_devices(gpus, ranks_from_environment())
     return Job(run, entry, data.directory, folder, gpus)
 
 
@@ -110,24 +121,101 @@ def check_data(run: RunConfig, data: PreparedSeries) -> None:
 def train(job: Job) -> dict[str, Any]:
     """Train, score the best epoch on the test part, and return what `metrics.json` in the run's folder says.
 
+    A folder in which such a run was begun is gone on with, to the same numbers; one in which it was finished is left
+    as it is. Under torchrun this process is one rank, and all but the first return nothing.
+
     Raises:
-        InputError: the folder cannot be written to.
+        InputError: the folder, its checkpoints or the data cannot be used, or a loss is not finite.
+        Interrupted: a signal came, and a checkpoint was kept.
     """
-    status: dict[str, Any] = {"status": "running", **provenance()}
-    run_folder.create(job.folder, job.run)
-    run_folder.write_json(job.folder / run_folder.STATUS, status)
+    ranks = ranks_from_environment() or Ranks.alone()
+    with ExitStack() as stack:
+        interrupts = stack.enter_context(deferred(seconds_apart=1.0 if ranks.world_size > 1 else 0.0))
+        data = open_prepared(job.data_dir)
+        device = "cpu" if job.gpus is None else "cuda"
+        code = code_identity(job.entry.model, device=device, processes=ranks.world_size)
+        start, record = Start(), _RecordEnd(job.folder)
+        if ranks.is_master:
+            start = _begin(job, data, code, stack, record)
+        if start.finished and ranks.world_size == 1:
+            return run_folder.read_json(job.folder / run_folder.METRICS)
+        stack.enter_context(_explaining_out_of_memory(job.run))  # inside of what records it
+        quiet_host()
+        memory = PeakMemory(cuda=job.gpus is not None)
+        logger = stack.enter_context(run_folder.logging_to(job.folder, silent=not ranks.is_master))
+        runner = _build_runner(job, logger, interrupts)
+        runner.code, runner.data_checksum = code, data.checksum
+        runner.minutes_between_checkpoints = job.checkpoint_minutes
+        stack.enter_context(join(ranks, cuda=job.gpus is not None))
+        message = None
+        if ranks.is_master:
+            message = _FINISHED if start.finished else start.found.data if start.found else b""
+        content = broadcast_bytes(message)
+        if content == _FINISHED:
+            return run_folder.read_json(job.folder / run_folder.METRICS) if ranks.is_master else {}
+        runner.distribute(ranks)
+        if content:
+            path = start.found.path if start.found else job.folder / LAST
+            runner.resume_from(path, parse_checkpoint(path, content)[1])
+        logger.info(_headline(job, runner))
+        for line in start.said:
+            logger.info(line)
+        runner.train()
+        record.reason = runner.state.stopped_by
+        return _finish(job, runner, memory)
+
+
+_FINISHED = b"finished"
+
+
+def _begin(job: Job, data: PreparedSeries, code: dict[str, str], stack: ExitStack, record: "_RecordEnd") -> Start:
+    """Decide from where to train, check the data, and make the folder this process's own for as long as `stack` is."""
+    folder = job.folder
     try:
-        num_devices = len(job.gpus.split(",")) if job.gpus else 0
-        with _explaining_out_of_memory(job.run):
-            dist_wrap(_train_on_this_rank, device_num=num_devices)(job)
-    except BaseException as error:
-        status["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else f"failed: {error!r}"
-        raise
-    else:
-        status["status"] = "finished"
-    finally:
-        run_folder.write_json(job.folder / run_folder.STATUS, status)
-    return run_folder.read_json(job.folder / run_folder.METRICS)
+        known = run_folder.is_run(folder)
+    except OSError as error:
+        raise InputError(f"output folder {folder} cannot be made: {error.strerror}") from error
+    if known and not has_finished(folder):
+        stack.enter_context(run_folder.at_work(folder))
+    start = take_up(
+        folder,
+        job.run,
+        job.resume,
+        code=code,
+        data_checksum=data.checksum,
+        accept_changes=job.accept_changes,
+    )
+    if start.finished:
+        for line in start.said:
+            print(line, file=sys.stderr)
+        return start
+    said = start.said
+    if job.check_data:
+        contents = check_contents(data, progress=lambda line: print(line, file=sys.stderr))
+        said = (*said, *describe_contents(contents, data.sensor_ids()).splitlines())
+    if not known:
+        stack.enter_context(run_folder.at_work(folder))
+    run_folder.create(folder, job.run, again=known)
+    remove_leftovers(folder)
+    run_folder.begin(folder, job.run, data_checksum=data.checksum, resumed_from=start.place)
+    stack.push(record)
+    return dataclasses.replace(start, said=said)
+
+
+class _RecordEnd(AbstractContextManager[None]):
+    """Writes into run.json how a run ended."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.reason = folder, ""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        status, reason = "finished", self.reason
+        if isinstance(error, KeyboardInterrupt):
+            status, reason = "interrupted", str(error) or "interrupted by Ctrl-C"
+        elif error is not None:
+            status, reason = "failed", str(error) if isinstance(error, InputError) else repr(error)
+        with suppress(InputError) if error is not None else nullcontext():  # on a full disk the first error says more
+            run_folder.end(self.folder, status, reason)
 
 
 @contextmanager
@@ -145,41 +233,41 @@ def _explaining_out_of_memory(run: RunConfig) -> Iterator[None]:
         ) from error
 
 
-def _train_on_this_rank(job: Job) -> None:
-    quiet_host()
-    memory = PeakMemory(cuda=job.gpus is not None)
+def _finish(job: Job, runner: ForecastingRunner, memory: PeakMemory) -> dict[str, Any]:
+    """Score the best epoch on the test part, on all ranks together, and write what came of the run."""
     started = time.monotonic()
-    with run_folder.logging_to(job.folder, silent=not is_master()) as logger:
-        runner = _build_runner(job, logger)
-        logger.info(_headline(job, runner))
-        runner.train()
-        if not is_master():
-            return
-        _, state = load_checkpoint(job.folder / BEST)
-        load_weights(job.folder / BEST, runner.bare_model, state)
-        peak = memory.mib()
-        metrics = _score(job, runner, state, "test")
-        metrics.update(
-            {
-                "stopped_by": runner.stopped_by,
-                "epochs": len(runner.history.rows),
-                "steps": runner.step,
-                "steps_per_epoch": len(runner.train_data_loader),
-                "seconds_per_epoch": _seconds_per_epoch(runner),
-                "seconds_per_step": sum(r["train_seconds"] for r in runner.history.rows) / runner.step,
-                "seconds_in_all": time.monotonic() - started,
-                "peak_memory_mib": peak,
-                "peak_memory_of": memory.kind,
-            }
-        )
-        run_folder.write_json(job.folder / run_folder.METRICS, metrics)
-        note = "simulated series" if job.run.series.simulated else None
-        title = f"{job.run.model} on {job.run.series.name}"
-        loss_curves({title: runner.history.rows}, job.folder / "loss.png", unit=job.run.series.unit, note=note)
-        logger.info(f"\n{describe_score(metrics)}\n")
-        logger.info(
-            f"run folder  {job.folder}  (metrics.json, history.csv, loss.png, best.pt, train.log, tensorboard/)"
-        )
+    best = runner.state.best
+    assert best is not None
+    load_weights(job.folder / BEST, runner.bare_model, best)
+    peak = memory.mib()
+    metrics = _score(job, runner, best["epoch"], "test")
+    if not runner.ranks.is_master:
+        return {}
+    rows = runner.history.rows
+    metrics.update(
+        {
+            "stopped_by": runner.state.stopped_by,
+            "epochs": len(rows),
+            "steps": runner.step,
+            "skipped_steps": runner.state.skipped,
+            "steps_per_epoch": runner.steps_per_epoch,
+            "seconds_per_epoch": _seconds_per_epoch(runner),
+            "seconds_per_step": sum(r["train_seconds"] for r in rows) / runner.step,
+            "seconds_in_all": sum(r["train_seconds"] + r["val_seconds"] for r in rows) + time.monotonic() - started,
+            "peak_memory_mib": peak,
+            "peak_memory_of": memory.kind,
+            "processes": runner.ranks.world_size,
+        }
+    )
+    note = "simulated series" if job.run.series.simulated else None
+    title = f"{job.run.model} on {job.run.series.name}"
+    loss_curves({title: rows}, job.folder / "loss.png", unit=job.run.series.unit, note=note)
+    run_folder.write_json(job.folder / run_folder.METRICS, metrics)
+    runner.log.info(f"\n{describe_score(metrics)}\n")
+    runner.log.info(
+        f"run folder  {job.folder}  (metrics.json, history.csv, loss.png, best.pt, train.log, tensorboard/)"
+    )
+    return metrics
 
 
 def evaluate(job: Job, checkpoint: Path, split: Split, *, eval_batch_size: int | None = None) -> dict[str, Any]:
@@ -196,12 +284,12 @@ def evaluate(job: Job, checkpoint: Path, split: Split, *, eval_batch_size: int |
         recipe = saved.recipe.model_copy(update={"eval_batch_size": eval_batch_size})
         saved = saved.model_copy(update={"recipe": recipe})
     quiet_host()
-    job = Job(saved, job.entry, job.data_dir, checkpoint.parent, job.gpus, job.predictions)
+    job = dataclasses.replace(job, run=saved, folder=checkpoint.parent)
     with _explaining_out_of_memory(saved):
         runner = _build_runner(job)
         runner.scaler.stats.update({name: torch.tensor(value) for name, value in state["scaler"].items()})
         load_weights(checkpoint, runner.bare_model, state)
-        return _score(job, runner, state, split)
+        return _score(job, runner, state["epoch"], split)
 
 
 def describe_score(metrics: dict[str, Any]) -> str:
@@ -214,15 +302,17 @@ def describe_score(metrics: dict[str, Any]) -> str:
     return f"{head}\n{metrics_table(metrics)}"
 
 
-def _build_runner(job: Job, log: logging.Logger | None = None) -> ForecastingRunner:
+def _build_runner(
+    job: Job, log: logging.Logger | None = None, interrupts: Interrupts | None = None
+) -> ForecastingRunner:
     config = host_config(job.run, job.entry, data_dir=job.data_dir, folder=job.folder, gpus=job.gpus)
-    return ForecastingRunner(config, job.run, log)
+    return ForecastingRunner(config, job.run, log, interrupts)
 
 
-def _score(job: Job, runner: ForecastingRunner, state: dict[str, Any], split: Split) -> dict[str, Any]:
+def _score(job: Job, runner: ForecastingRunner, epoch: int, split: Split) -> dict[str, Any]:
     score = runner.evaluate(split, keep_predictions=job.predictions is not None)
     data = open_prepared(job.data_dir)
-    if job.predictions is not None:
+    if job.predictions is not None and runner.ranks.is_master:
         save_predictions(job.predictions, torch.cat(score.predictions).numpy(), data, split, job.run)
     return {
         "model": job.run.model,
@@ -231,7 +321,7 @@ def _score(job: Job, runner: ForecastingRunner, state: dict[str, Any], split: Sp
         "split": split,
         "windows": data.meta["steps"][split] - job.run.input_len - job.run.output_len + 1,
         **score.sums.as_dict(),
-        "epoch": state["epoch"],
+        "epoch": epoch,
         "parameters": sum(p.numel() for p in runner.bare_model.parameters()),
         "recipe": job.run.recipe_name,
         "seed": job.run.seed,
@@ -240,7 +330,7 @@ def _score(job: Job, runner: ForecastingRunner, state: dict[str, Any], split: Sp
 
 def _seconds_per_epoch(runner: ForecastingRunner) -> float | None:
     """Median training time of the whole epochs; None when none was whole."""
-    whole = [r["train_seconds"] for r in runner.history.rows if r["steps"] == len(runner.train_data_loader)]
+    whole = [r["train_seconds"] for r in runner.history.rows if r["steps"] == runner.steps_per_epoch]
     return statistics.median(whole) if whole else None
 
 
@@ -248,9 +338,13 @@ def _headline(job: Job, runner: ForecastingRunner) -> str:
     run, recipe = job.run, job.run.recipe
     parameters = sum(p.numel() for p in runner.bare_model.parameters())
     where = f"GPU {job.gpus}" if job.gpus else f"CPU, {torch.get_num_threads()} threads"
+    processes = runner.ranks.world_size
+    batch = f"batch {recipe.batch_size}"
+    if processes > 1:
+        batch += f" x {processes} processes = {recipe.batch_size * processes}, the rate is not scaled with it"
     return (
         f"{run.model} ({parameters:,} parameters) on {run.series.name}: {run.series.num_sensors} sensors, "
         f"{run.input_len} steps in, {run.output_len} out; recipe {run.recipe_name}: {recipe.loss}, lr {recipe.lr:g}, "
-        f"weight decay {recipe.weight_decay:g}, batch {recipe.batch_size}, at most {recipe.num_epochs} epochs; "
+        f"weight decay {recipe.weight_decay:g}, {batch}, at most {recipe.num_epochs} epochs; "
         f"seed {run.seed}; {where}"
     )

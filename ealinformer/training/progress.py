@@ -15,18 +15,24 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 def track(
-    batches: Iterable[T], total: int, title: str, logger: logging.Logger, loss: Callable[[], float] | None = None
+    batches: Iterable[T],
+    total: int,
+    title: str,
+    logger: logging.Logger,
+    loss: Callable[[], float] | None = None,
+    *,
+    done: int = 0,
 ) -> Iterator[T]:
-    """Yield the batches and show step, rate, time left and `loss()`.
+    """Yield the batches and show step, rate, time left and `loss()`; `done` of the `total` were there before.
 
     `loss` is read at most once a second: reading it waits for the device.
     """
     if not is_master():
         yield from batches  # one process of a distributed run speaks for all
     elif sys.stderr is not None and sys.stderr.isatty():
-        yield from _with_bar(batches, total, title, loss)
+        yield from _with_bar(batches, total, title, loss, done)
     else:
-        yield from _with_lines(batches, total, title, logger, loss)
+        yield from _with_lines(batches, total, title, logger, loss, done)
 
 
 def duration(seconds: float) -> str:
@@ -36,9 +42,9 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def _with_bar(batches: Iterable[T], total: int, title: str, loss: Callable[[], float] | None) -> Iterator[T]:
+def _with_bar(batches: Iterable[T], total: int, title: str, loss: Callable[[], float] | None, done: int) -> Iterator[T]:
     last = 0.0
-    with tqdm(batches, total=total, desc=title, unit="step", leave=False, dynamic_ncols=True) as bar:
+    with tqdm(batches, total=total, initial=done, desc=title, unit="step", leave=False, dynamic_ncols=True) as bar:
         for batch in bar:
             yield batch
             now = time.monotonic()
@@ -48,14 +54,14 @@ def _with_bar(batches: Iterable[T], total: int, title: str, loss: Callable[[], f
 
 
 def _with_lines(
-    batches: Iterable[T], total: int, title: str, logger: logging.Logger, loss: Callable[[], float] | None
+    batches: Iterable[T], total: int, title: str, logger: logging.Logger, loss: Callable[[], float] | None, done: int
 ) -> Iterator[T]:
     start = last = time.monotonic()
-    for step, batch in enumerate(batches, start=1):
+    for step, batch in enumerate(batches, start=done + 1):
         yield batch
         now = time.monotonic()
         if now - last > SECONDS_BETWEEN_LINES:
-            rate = step / (now - start)
+            rate = (step - done) / (now - start)
             shown_loss = f"  loss {loss():.3f}" if loss is not None else ""
             left = duration((total - step) / rate)
             logger.info(f"{title}  step {step}/{total}{shown_loss}  {rate:.2f} step/s  {left} left in the epoch")

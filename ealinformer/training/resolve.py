@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from ealinformer.errors import InputError, suggestion
 from ealinformer.training.config import Experiment, Recipe, RunConfig, describe
 
-RUN_KEYS = ("input_len", "output_len", "seed", "max_steps")
+RUN_KEYS = ("input_len", "output_len", "seed", "max_steps", "dtype", "deterministic")
 
 
 def resolve(

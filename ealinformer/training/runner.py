@@ -1,95 +1,155 @@
 """The runner: BasicTS's, with its train and evaluation loops mended.
 
-What differs from `BasicTSRunner` 1.1.0, each with a test in tests/training/test_runner.py that fails on the stock one:
-every batch is trained, the last of the last epoch too; the loss is taken on the original scale; metrics are sums and
-counts over a whole split; nothing is read from the device within a step; the test set is not touched while training;
-no prediction is written unless asked for; a run is not resumed behind the user's back; validation is the same, and
-early stopping the same decision, on every rank.
+What differs from `BasicTSRunner` 1.1.0, each with a test in tests/training/ that fails on the stock one: every batch is
+trained, the last of the last epoch too; the loss is taken on the original scale; metrics are sums and counts over a
+whole split; nothing is read from a GPU within a step; the test set is not touched while training; no prediction is
+written unless asked for; a run is taken up again only when the launcher says so, and then exactly; numbers that are not
+finite end it; on several processes all see the same windows, losses, scores and decisions as one would.
 """
 
 import logging
 import math
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import torch
 from basicts.runners import BasicTSRunner
 from basicts.runners.builder import Builder
 from basicts.utils import BasicTSMode, RunnerStatus
-from easytorch.utils import get_rank, get_world_size, is_master
+from easytorch.utils.env import setup_determinacy
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from ealinformer.data.meta import Split
-from ealinformer.training.checkpoint import save_checkpoint
+from ealinformer.errors import Interrupted
+from ealinformer.training.checkpoint import LAST
 from ealinformer.training.config import RunConfig
-from ealinformer.training.early_stopping import is_better
+from ealinformer.training.distribution import agree_max, gather_objects, wrap
+from ealinformer.training.early_stopping import PatientStopping, is_better
 from ealinformer.training.history import History
+from ealinformer.training.interrupts import Interrupts
 from ealinformer.training.losses import is_masked
-from ealinformer.training.metrics import MetricSums
 from ealinformer.training.progress import duration, track
+from ealinformer.training.random_state import random_state, restore_random_state
+from ealinformer.training.ranks import Ranks
 from ealinformer.training.run_folder import HISTORY
+from ealinformer.training.sampling import EpochBatches, share_of_rank
+from ealinformer.training.score import Score, over_all_readings
+from ealinformer.training.state import TrainingState, load_state, save_best, save_state
+from ealinformer.training.watch import FiniteWatch, NotFiniteError, describe_bad_step, warnings
 
-BEST, LAST = "best.pt", "last.pt"
+STEPS_BETWEEN_READS = 50  # of what the watch has noticed on a GPU
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-@dataclass
-class Score:
-    """Metrics and mean loss over a split, summed up batch by batch on the device."""
+class ShareLoader(DataLoader):
+    """A rank's share of the windows of a split; `rounds` is the number of batches of the largest share."""
 
-    sums: MetricSums
-    loss_sum: Tensor
-    weight: Tensor
-    predictions: list[Tensor] = field(default_factory=list)
-
-    @property
-    def loss(self) -> float:
-        """Mean loss so far; reading it waits for the device."""
-        return float(self.loss_sum / self.weight) if float(self.weight) else math.nan
-
-    def reduce_over_ranks(self) -> None:
-        """Add up what the processes of a distributed run have seen."""
-        self.sums.reduce_over_ranks()
-        torch.distributed.all_reduce(self.loss_sum)
-        torch.distributed.all_reduce(self.weight)
+    def __init__(self, dataset: Dataset, batch_size: int, ranks: Ranks) -> None:
+        windows = len(dataset)  # type: ignore[arg-type]
+        share = share_of_rank(windows, ranks.rank, ranks.world_size)
+        self.rounds = math.ceil(len(share_of_rank(windows, 0, ranks.world_size)) / batch_size)
+        own = dataset if ranks.world_size == 1 else Subset(dataset, share)
+        super().__init__(own, batch_size=batch_size, generator=torch.Generator())
 
 
 class ForecastingRunner(BasicTSRunner):
     """Trains one run and leaves its checkpoints, history and TensorBoard events in the run's folder."""
 
-    def __init__(self, cfg: Any, run: RunConfig, log: logging.Logger | None = None) -> None:
-        super().__init__(cfg)
+    model: nn.Module
+    train_data_loader: DataLoader
+
+    def __init__(
+        self, cfg: Any, run: RunConfig, log: logging.Logger | None = None, interrupts: Interrupts | None = None
+    ) -> None:
+        self.dtype = _DTYPES[run.dtype]
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(self.dtype)
+        try:
+            super().__init__(cfg)
+        finally:
+            torch.set_default_dtype(before)
         self.run = run
         # The host keeps its own logger, which is quiet; what a user reads goes through this one.
         self.log = log or logging.getLogger(__name__)
+        self.interrupts = interrupts or Interrupts()
         self.folder = Path(cfg.ckpt_save_dir)
         self.history = History(self.folder / HISTORY)
-        self.step = 0
-        self.best_epoch: int | None = None
-        self.stopped_by = "all epochs done"
         self.device = next(self.model.parameters()).device
+        self.ranks = Ranks.alone()
+        self.state = TrainingState()
+        self.score = Score.zeros(run.output_len, self.device)  # of the epoch in progress
+        self.watch = FiniteWatch(self.device, at_once=run.recipe.skip_nonfinite > 0)
+        self.code: dict[str, str] = {}
+        self.data_checksum = ""
+        self.minutes_between_checkpoints = math.inf
+        self._resumed_from: tuple[Path, dict[str, Any]] | None = None
+        self._saved_at = time.monotonic()
 
     @property
     def bare_model(self) -> nn.Module:
         """The model without the wrapper of a distributed run."""
         return self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
 
+    @property
+    def step(self) -> int:
+        """Steps taken in all."""
+        return self.state.step
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch with the best validation score so far."""
+        return self.state.best["epoch"] if self.state.best else None
+
+    @property
+    def stopping(self) -> PatientStopping | None:
+        """The early stopping of this run, if it has one."""
+        return next((c for c in self.callback_handler.callbacks if isinstance(c, PatientStopping)), None)
+
+    def distribute(self, ranks: Ranks) -> None:
+        """Make this one of several processes, whose group has to be there already. Each draws its own dropout."""
+        self.ranks = ranks
+        if ranks.world_size > 1:
+            self.model = wrap(self.model, self.device.type == "cuda", ranks.local_rank)
+            setup_determinacy(self.run.seed + ranks.rank, deterministic=self.run.deterministic)
+
+    def resume_from(self, path: Path, content: dict[str, Any]) -> None:
+        """Go on from a checkpoint's content once `train` is called; `path` is for messages."""
+        self._resumed_from = path, content
+
     # What the host calls while it sets up
 
     def _get_ckpt_save_dir(self, cfg: Any) -> str:
         return str(cfg.ckpt_save_dir)  # the run's own folder, not one named by the md5 of the config
 
+    def _init_train(self) -> None:
+        super()._init_train()
+        dataset: Any = self.train_data_loader.dataset
+        ranks, recipe = self.ranks, self.run.recipe
+        self.batches = EpochBatches(
+            len(dataset), recipe.batch_size, seed=self.run.seed, rank=ranks.rank, world_size=ranks.world_size
+        )
+        # A generator of its own: a loader draws from the global one, which would make dropout depend on how often a
+        # run was taken up.
+        self.train_data_loader = DataLoader(dataset, batch_sampler=self.batches, generator=torch.Generator())
+        self.steps_per_epoch = len(self.batches)
+        if dataset.storage != "in memory":
+            self.log.info(
+                "windows are read from the files as they are needed: they would fill more than half the memory"
+            )
+
     def _load_model_resume(self, strict: bool = True) -> None:
-        """Nothing: the host takes up whatever lies in the folder without a word."""
+        # The host takes up whatever lies in the folder without a word, and loses half of it.
+        if self._resumed_from is not None:
+            load_state(self, *self._resumed_from)
+            self.start_epoch = len(self.history.rows)  # from which TensorBoard's events are written anew
 
     def _init_validation(self) -> None:
         # On every rank, each with its own share of the windows; the host validates on rank 0 and leaves the others.
-        dataset = Builder._build_dataset(self.cfg, BasicTSMode.VAL)
-        share = Subset(dataset, range(get_rank(), len(dataset), get_world_size()))
-        self.val_data_loader = self._evaluation_loader(share)
+        self.val_data_loader = self._evaluation_loader(Builder._build_dataset(self.cfg, BasicTSMode.VAL))
         self.register_meter("val/time", "val", "{:.2f} (s)", plt=False)
         for name in ("loss", *self.metrics):
             self.register_meter(f"val/{name}", "val", "{:.4f}")
@@ -111,71 +171,171 @@ class ForecastingRunner(BasicTSRunner):
     # Training
 
     def _train_loop(self) -> None:
-        started = time.monotonic()
-        for epoch in range(1, self.num_epochs + 1):
-            self.epoch = epoch
-            epoch_started = time.monotonic()
-            if hasattr(self.train_data_loader.sampler, "set_epoch"):
-                self.train_data_loader.sampler.set_epoch(epoch)
-            self.callback_handler.trigger("on_epoch_start", self, epoch=epoch)
-            score, steps = self._train_epoch(epoch)
-            self._fill_meters("train", score, epoch_started)
-            self.plt_meters("train", epoch)
-            rate = self.optimizer.param_groups[0]["lr"]
-            if self.lr_scheduler is not None:
-                self.lr_scheduler.step()
-            if epoch % self.val_interval == 0 or self.should_training_stop or epoch == self.num_epochs:
-                self.validate(train_epoch=epoch)
-            self.callback_handler.trigger("on_epoch_end", self, epoch=epoch, step=self.step)
-            self._record_epoch(epoch, steps, rate)
-            self._save_model(epoch)
-            self.reset_meters()
-            if self.should_training_stop:
-                if self.step != self.run.max_steps:
-                    self.stopped_by = f"no better validation score for {self.run.recipe.patience} epochs"
-                break
-            if epoch < self.num_epochs:
-                left = (time.monotonic() - started) / epoch * (self.num_epochs - epoch)
+        if self._resumed_from is not None:
+            # Last of all, as everything that is built draws numbers; a process that was not there keeps its own.
+            states = self._resumed_from[1]["training"]["rng"]
+            if self.ranks.rank < len(states):
+                restore_random_state(states[self.ranks.rank], self.device)
+        state = self.state
+        started, first = time.monotonic(), state.epoch
+        while not state.finished:
+            self.epoch = state.epoch
+            self._train_epoch()
+            self._end_epoch()
+            if not state.finished:
+                left = (time.monotonic() - started) / (state.epoch - first) * (self.num_epochs + 1 - state.epoch)
                 self.log.info(f"at most {duration(left)} left")
 
-    def _train_epoch(self, epoch: int) -> tuple[Score, int]:
-        """One pass over the training windows: its score (model in training mode) and the number of steps taken."""
-        score = self._new_score()
-        total = len(self.train_data_loader)
+    def _train_epoch(self) -> None:
+        """What is left of the training windows of this epoch."""
+        state, epoch = self.state, self.state.epoch
+        self._epoch_started = time.monotonic() - state.seconds
+        self.batches.set_epoch(epoch)
+        self.batches.start_at(state.steps_done)
+        self.callback_handler.trigger("on_epoch_start", self, epoch=epoch)
         title = f"epoch {epoch}/{self.num_epochs}"
-        before = self.step
-        for data in track(self.train_data_loader, total, title, self.log, lambda: score.loss):
-            self.step += 1
-            self._train_step(data, epoch, score)
-            if self.step == self.run.max_steps:
-                self.should_training_stop = True
-                self.stopped_by = f"--max-steps {self.step}"
-                break
-        return score, self.step - before
+        if not self._at_max_steps():
+            loader, total = self.train_data_loader, self.steps_per_epoch
+            for data in track(loader, total, title, self.log, lambda: self.score.loss, done=state.steps_done):
+                state.step += 1
+                state.steps_done += 1
+                self._train_step(data)
+                self._between_steps()
+                if self._at_max_steps():
+                    break
+        self._read_watch()
+        state.seconds = time.monotonic() - self._epoch_started
+        if self._at_max_steps():
+            self.should_training_stop = True
+            state.stopped_by = f"--max-steps {state.step}"
 
-    def _train_step(self, data: dict[str, Any], epoch: int, score: Score) -> None:
+    def _at_max_steps(self) -> bool:
+        return self.run.max_steps is not None and self.state.step >= self.run.max_steps
+
+    def _end_epoch(self) -> None:
+        state, epoch = self.state, self.state.epoch
+        self._fill_meters("train", self.score.over_ranks(), state.seconds)
+        self.plt_meters("train", epoch)
+        if epoch % self.val_interval == 0 or self.should_training_stop or epoch == self.num_epochs:
+            self.validate(train_epoch=epoch)
+        self.callback_handler.trigger("on_epoch_end", self, epoch=epoch, step=state.step)
+        self._record_epoch(epoch)
+        if self.lr_scheduler is not None:
+            with catch_warnings():
+                # A run that is taken up in a validation takes this step before one of the optimizer, and rightly so.
+                simplefilter("ignore", UserWarning)
+                self.lr_scheduler.step()
+        if self.should_training_stop and not self._at_max_steps():
+            state.stopped_by = f"no better validation score for {self.run.recipe.patience} epochs"
+        state.finished = self.should_training_stop or epoch == self.num_epochs
+        state.epoch, state.steps_done, state.seconds = epoch + 1, 0, 0.0
+        self.score = self._new_score()
+        self._save_model(epoch)
+        self.reset_meters()
+
+    def _train_step(self, data: dict[str, Any]) -> None:
+        state = self.state
         self.status = RunnerStatus.TRAINING
         self.model.train()
-        self.callback_handler.trigger("on_step_start", self, epoch=epoch, step=self.step)
-        forward_return = self._predict(self.model, data, epoch)
+        self.callback_handler.trigger("on_step_start", self, epoch=state.epoch, step=state.step)
+        forward_return = self._predict(self.model, data, state.epoch)
         self.callback_handler.trigger(
-            "on_compute_loss", self, epoch=epoch, step=self.step, data=data, forward_return=forward_return
+            "on_compute_loss", self, epoch=state.epoch, step=state.step, data=data, forward_return=forward_return
         )
         loss = self._metric_forward(self.loss, forward_return)
-        self._add(score, forward_return, loss)
+        weight = self._weight_of(forward_return)
+        if self.batches.weightless(state.steps_done - 1):
+            weight, forward_return["targets_mask"] = weight * 0, torch.zeros_like(forward_return["targets_mask"])
+        scaled, of_all_ranks = over_all_readings(loss, weight, self.ranks.world_size)
         if self.should_backward:
-            self.callback_handler.trigger("on_backward", self, loss=loss)
-            loss.backward()
+            self.callback_handler.trigger("on_backward", self, loss=scaled)
+            scaled.backward()
+            if not self._is_finite(of_all_ranks):
+                return
             if self.should_optimizer_step:
                 self.callback_handler.trigger("on_optimizer_step", self)
                 self._optimizer_step()
-        self.callback_handler.trigger("on_step_end", self, step=self.step)
+        self._add(self.score, forward_return, loss, weight)
+        self.callback_handler.trigger("on_step_end", self, step=state.step)
+
+    def _is_finite(self, loss: Tensor) -> bool:
+        """Whether the optimizer may go on; one step too many that may not ends the run."""
+        gradients = (p.grad for p in self.model.parameters() if p.grad is not None)
+        if self.watch.see(self.state.step, loss, gradients):
+            return True
+        if self.state.skipped >= self.run.recipe.skip_nonfinite:
+            raise NotFiniteError(self._complaint(self.state.step, float(loss)))
+        self.state.skipped += 1
+        self.log.info(f"warning: step skipped, {self._complaint(self.state.step, float(loss))}")
+        self.optimizer.zero_grad()
+        return False
+
+    def _read_watch(self) -> None:
+        bad = self.watch.first_bad()
+        if bad is not None:
+            raise NotFiniteError(self._complaint(bad))
+
+    def _complaint(self, step: int, loss: float | None = None) -> str:
+        state = self.state
+        in_epoch = step - (state.step - state.steps_done)
+        return describe_bad_step(
+            loss,
+            f"step {step} (epoch {state.epoch}, step {in_epoch} of {self.steps_per_epoch})",
+            self.batches.indices_of(state.epoch, in_epoch - 1),
+            self.folder / LAST,
+            self.run.recipe.skip_nonfinite,
+        )
 
     def _predict(self, model: nn.Module, data: dict[str, Any], epoch: int | None = None) -> dict[str, Any]:
         """Batch of the loader -> the host's `forward_return`, with forecast and targets on the original scale."""
-        forward_return = self._forward(model, self.taskflow.preprocess(self, data), self.step, epoch)
+        data = self.taskflow.preprocess(self, data)
+        if self.dtype != torch.float32:
+            data = {k: v.to(self.dtype) if v.is_floating_point() else v for k, v in data.items()}
+        forward_return = self._forward(model, data, self.state.step, epoch)
         forward_return["prediction"] = self.scaler.inverse_transform(forward_return["prediction"])
         return forward_return
+
+    # Between steps
+
+    def _between_steps(self) -> None:
+        """Leave when a signal came, keep a checkpoint when one is due; all ranks alike."""
+        if not self.should_optimizer_step:
+            return  # gradients of several steps are being added up, which no checkpoint holds
+        if not self.watch.at_once and self.state.step % STEPS_BETWEEN_READS == 0:
+            self._read_watch()
+        minutes = (time.monotonic() - self._saved_at) / 60
+        due = self.ranks.is_master and minutes >= self.minutes_between_checkpoints
+        signal, due_now = agree_max(self.interrupts.signal, due)
+        if signal or due_now:
+            self.state.seconds = time.monotonic() - self._epoch_started
+            self._save()
+        self._leave(signal)
+
+    def _leave_if_asked(self) -> None:
+        """The same where no step is under way: in validation, where the training part of the epoch is kept."""
+        (signal,) = agree_max(self.interrupts.signal)
+        if signal and self.status == RunnerStatus.VALIDATING:
+            self._save()
+        self._leave(signal)
+
+    def _leave(self, signal: float) -> None:
+        if signal:
+            state = self.state
+            place = f"epoch {state.epoch}, step {state.steps_done} of {self.steps_per_epoch}"
+            place = "the end of training" if state.finished else place
+            raise Interrupted(int(signal), f"{self.folder / LAST} holds {place}; the same command goes on from there")
+
+    def _save(self) -> None:
+        self._read_watch()
+        every_rank = gather_objects((random_state(self.device), self.score.state()))
+        if every_rank is not None:
+            save_state(self, every_rank)
+        self._saved_at = time.monotonic()
+
+    def _save_model(self, unit_count: int) -> None:
+        self._save()
+        if self.ranks.is_master and self.best_epoch == unit_count:
+            save_best(self)
 
     # Validation and test
 
@@ -185,10 +345,8 @@ class ForecastingRunner(BasicTSRunner):
         started = time.monotonic()
         self.callback_handler.trigger("on_validate_start", self)
         self.status = RunnerStatus.VALIDATING
-        score = self._score(self.val_data_loader, "validation")
-        if get_world_size() > 1:
-            score.reduce_over_ranks()
-        self._fill_meters("val", score, started)
+        score = self._score(self.val_data_loader, "validation").over_ranks()
+        self._fill_meters("val", score, time.monotonic() - started)
         # Before the best score is updated: early stopping compares with the one before.
         self.callback_handler.trigger("on_validate_end", self, train_step=train_step, train_epoch=train_epoch)
         self.plt_meters("val", train_epoch)
@@ -196,57 +354,66 @@ class ForecastingRunner(BasicTSRunner):
 
     @torch.no_grad()
     def evaluate(self, split: Split, *, keep_predictions: bool = False) -> Score:
-        """Score a whole split in this process, with the weights that the model has now.
+        """Score a whole split with the weights that the model has now, on all ranks together.
 
-        With `keep_predictions` the forecasts `[B, H, N]` of all windows, in order, are in `Score.predictions`.
+        With `keep_predictions` the forecasts `[B, H, N]` of all windows, in order, are in `Score.predictions`, on
+        the first rank alone.
         """
         self.status = RunnerStatus.EVALUATING
-        dataset = Builder._build_dataset(self.cfg, BasicTSMode(split))
-        return self._score(self._evaluation_loader(dataset), split, keep_predictions=keep_predictions)
+        loader = self._evaluation_loader(Builder._build_dataset(self.cfg, BasicTSMode(split)))
+        score = self._score(loader, split, keep_predictions=keep_predictions)
+        total = score.over_ranks()
+        if keep_predictions:
+            of_ranks = gather_objects(score.predictions) or []
+            total.predictions = [batch for predictions in of_ranks for batch in predictions]
+        return total
 
-    def _score(self, loader: DataLoader, title: str, *, keep_predictions: bool = False) -> Score:
+    def _score(self, loader: ShareLoader, title: str, *, keep_predictions: bool = False) -> Score:
         self.model.eval()
         score = self._new_score()
         for data in track(loader, len(loader), title, self.log):
             forward_return = self._predict(self.bare_model, data)
             self.callback_handler.trigger("on_compute_loss", self, forward_return=forward_return)
-            self._add(score, forward_return, self._metric_forward(self.loss, forward_return))
+            loss = self._metric_forward(self.loss, forward_return)
+            self._add(score, forward_return, loss, self._weight_of(forward_return))
             if keep_predictions:
                 score.predictions.append(forward_return["prediction"].cpu())
+            self._leave_if_asked()
+        for _ in range(len(loader), loader.rounds):
+            self._leave_if_asked()  # a rank with a batch less takes part in what all agree on
         return score
 
-    def _evaluation_loader(self, dataset: Dataset) -> DataLoader:
-        return DataLoader(dataset, batch_size=self.run.recipe.eval_batch_size)
+    def _evaluation_loader(self, dataset: Dataset) -> ShareLoader:
+        return ShareLoader(dataset, self.run.recipe.eval_batch_size, self.ranks)
 
     def _new_score(self) -> Score:
-        zero = torch.zeros((), dtype=torch.float64, device=self.device)
-        return Score(MetricSums.zeros(self.run.output_len, self.device), zero, zero.clone())
+        return Score.zeros(self.run.output_len, self.device)
 
-    def _add(self, score: Score, forward_return: dict[str, Any], loss: Tensor) -> None:
+    def _weight_of(self, forward_return: dict[str, Any]) -> Tensor:
+        """Number of readings `[]` (float64) that the loss of a batch is the mean of."""
         targets, mask = forward_return["targets"], forward_return["targets_mask"]
-        prediction = forward_return["prediction"].detach()
-        score.sums.update(prediction, targets, mask)
-        weight = mask.sum() if is_masked(self.run.recipe.loss) else targets.numel()
-        score.loss_sum += loss.detach().double() * weight
-        score.weight += weight
+        counted = mask.sum() if is_masked(self.run.recipe.loss) else torch.tensor(targets.numel(), device=mask.device)
+        return counted.double()
+
+    def _add(self, score: Score, forward_return: dict[str, Any], loss: Tensor, weight: Tensor) -> None:
+        score.add(forward_return["prediction"], forward_return["targets"], forward_return["targets_mask"], loss, weight)
 
     # Records
 
-    def _fill_meters(self, part: str, score: Score, started: float) -> None:
+    def _fill_meters(self, part: str, score: Score, seconds: float) -> None:
         self.update_meter(f"{part}/loss", score.loss)
-        # After the loss, which waits for the device: the time is that of all steps.
-        self.update_meter(f"{part}/time", time.monotonic() - started)
+        self.update_meter(f"{part}/time", seconds)
         for name, value in score.sums.average().items():
             self.update_meter(f"{part}/{name}", math.nan if value is None else value)
         if part == "train" and self.lr_scheduler is not None:
             self.update_meter("train/lr", self.optimizer.param_groups[0]["lr"])
 
-    def _record_epoch(self, epoch: int, steps: int, rate: float) -> None:
+    def _record_epoch(self, epoch: int) -> None:
         meter = self.meter_pool.get_value
         row: dict[str, float] = {
             "epoch": epoch,
-            "steps": steps,
-            "lr": rate,
+            "steps": self.state.steps_done,
+            "lr": self.optimizer.param_groups[0]["lr"],
             "train_loss": meter("train/loss"),
             "train_MAE": meter("train/MAE"),
             "val_loss": meter("val/loss"),
@@ -254,37 +421,23 @@ class ForecastingRunner(BasicTSRunner):
             "train_seconds": meter("train/time"),
             "val_seconds": meter("val/time"),
         }
-        if is_master():
+        if self.ranks.is_master:
             self.history.add(row)
+        else:
+            self.history.rows.append(row)
         best = "  best so far" if epoch == self.best_epoch else ""
         self.log.info(
             f"epoch {epoch:>3}/{self.num_epochs}  train loss {row['train_loss']:.3f}  val loss {row['val_loss']:.3f}  "
-            f"MAE {row['val_MAE']:.3f}  RMSE {row['val_RMSE']:.3f}  MAPE {row['val_MAPE']:.2f} %  lr {rate:.0e}  "
+            f"MAE {row['val_MAE']:.3f}  RMSE {row['val_RMSE']:.3f}  MAPE {row['val_MAPE']:.2f} %  lr {row['lr']:.0e}  "
             f"{duration(row['train_seconds'])} + {duration(row['val_seconds'])}{best}"
         )
+        for said in warnings(self.history.rows, list(self.metrics)):
+            self.log.info(f"warning: {said}")
 
     def _save_best_model(self, unit_count: int, metric_name: str, greater_best: bool = False) -> None:
         value, best = self.meter_pool.get_value(metric_name), self.best_metrics.get(metric_name)
         if is_better(value, best):
             self.best_metrics[metric_name] = value
-            self.best_epoch = unit_count
-            self._write_checkpoint(BEST, unit_count)
-
-    def _save_model(self, unit_count: int) -> None:
-        self._write_checkpoint(LAST, unit_count)
-
-    def _write_checkpoint(self, name: str, epoch: int) -> None:
-        if not is_master():
-            return
-        state: dict[str, Any] = {
-            "model": self.bare_model.state_dict(),
-            "epoch": epoch,
-            "step": self.step,
-            "best_metrics": dict(self.best_metrics),
-            "scaler": {key: float(value) for key, value in self.scaler.stats.items()},
-        }
-        if name == LAST:
-            state["optimizer"] = self.optimizer.state_dict()
-            if self.lr_scheduler is not None:
-                state["lr_scheduler"] = self.lr_scheduler.state_dict()
-        save_checkpoint(self.folder / name, self.run, state)
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in self.bare_model.state_dict().items()}
+            scores = dict(self.best_metrics)
+            self.state.best = {"epoch": unit_count, "step": self.state.step, "scores": scores, "model": weights}

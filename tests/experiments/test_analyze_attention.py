@@ -18,6 +18,8 @@ from ealinformer.training.checkpoint import load_checkpoint
 from ealinformer.training.launcher import prepare_job
 from ealinformer.training.predictions import read_predictions
 from ealinformer.training.resolve import resolve
+from ealinformer.training.run_folder import birth
+from ealinformer.training.sealed import write_sealed
 
 WINDOWS = 7
 
@@ -107,7 +109,7 @@ def test_the_checkpoint_says_where_it_comes_from(analysed, softmax_run: Path) ->
     checkpoint = row["checkpoint"]
     assert checkpoint["file"] == str(softmax_run / "best.pt")
     assert (checkpoint["epoch"], checkpoint["step"]) == (state["epoch"], state["step"])
-    assert checkpoint["run"] == json.loads((softmax_run / "run.json").read_text())
+    assert checkpoint["run"] == birth(softmax_run)
     assert row["config"]["model"] == "STAEformer"
 
 
@@ -218,7 +220,7 @@ def test_options_that_do_not_fit_are_one_line(refuse, trained, options: tuple[st
 def test_a_checkpoint_that_is_none_is_one_line(refuse, tmp_path: Path) -> None:
     assert refuse("--checkpoint", "nowhere.pt") == "checkpoint nowhere.pt is not there"
     (tmp_path / "junk.pt").write_bytes(b"junk")
-    assert "junk.pt cannot be read as a checkpoint" in refuse("--checkpoint", tmp_path / "junk.pt")
+    assert "junk.pt has no checksum at its end" in refuse("--checkpoint", tmp_path / "junk.pt")
     assert "arguments are required: --checkpoint" in refuse()
 
 
@@ -231,7 +233,7 @@ def test_an_output_folder_that_cannot_be_is_one_line(refuse, trained, tmp_path: 
 def test_weights_that_are_not_finite_are_one_line(refuse, trained, tmp_path: Path) -> None:
     content = torch.load(trained.best, weights_only=True)
     content["model"]["temporal_layers.0.attention.k_proj.weight"].fill_(torch.nan)
-    torch.save(content, tmp_path / "nan.pt")
+    write_sealed(tmp_path / "nan.pt", content)
     said = refuse("--checkpoint", tmp_path / "nan.pt")
     assert said.endswith("nan.pt: temporal_layers.0.attention has keys that are not finite")
 

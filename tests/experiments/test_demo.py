@@ -99,16 +99,18 @@ def test_the_checkpoint_that_it_names_can_be_evaluated(shown, config: Path, call
     assert done.status == 0, done.err
 
 
-def test_a_second_demo_does_not_touch_the_first(shown, demo, capfd: pytest.CaptureFixture[str]) -> None:
-    """The training's own process says why, and nothing is said a second time."""
+def test_a_second_demo_in_the_same_folder_keeps_what_is_trained(shown, demo, capfd: pytest.CaptureFixture[str]) -> None:
     root, _ = shown
-    before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+    runs = [root / "out" / model for model in ("ELinFormer", "STAEformer")]
+    before = {path: path.stat().st_mtime_ns for run in runs for path in run.rglob("*") if path.is_file()}
+    table = (root / "out" / "demo.txt").read_text()
     done = demo(root)
-    assert (done.status, done.err) == (2, "")
+    assert (done.status, done.err) == (0, "")
     assert capfd.readouterr().err.splitlines() == [
-        f"error: output folder {root / 'out' / 'ELinFormer'} already holds files; name another one with --output-dir"
+        f"{run}: the run has finished, there is nothing to do" for run in runs
     ]
-    assert {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()} == before
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert (root / "out" / "demo.txt").read_text() == table
 
 
 def test_from_another_folder_it_says_where_to_go(refused) -> None:

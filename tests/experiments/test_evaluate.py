@@ -10,6 +10,7 @@ import torch
 
 from ealinformer.training.history import read_history
 from ealinformer.training.runner import ForecastingRunner
+from ealinformer.training.sealed import read_sealed, write_sealed
 
 SCORE = ("model", "dataset", "simulated", "split", "windows", "average", "horizons", "epoch", "parameters", "seed")
 
@@ -172,7 +173,7 @@ def test_a_damaged_or_foreign_file_is_one_line(refuse, trained, tmp_path: Path, 
     path = tmp_path / "model.pt"
     content = Path(trained.best).read_bytes()
     if damage == "foreign":
-        torch.save({"model_state_dict": {}}, path)
+        write_sealed(path, {"model_state_dict": {}})
     elif damage == "module":
         torch.save(torch.nn.Linear(2, 2), path)
     else:
@@ -183,8 +184,8 @@ def test_a_damaged_or_foreign_file_is_one_line(refuse, trained, tmp_path: Path, 
         path.write_bytes(
             {"truncated": content[:middle], "altered": altered, "junk": b"junk" * 99, "empty": b""}[damage]
         )
-    said = "is not a checkpoint of this project" if damage == "foreign" else "damaged or another kind of file"
-    assert said in refuse("model.pt")
+    said = {"foreign": "is not a checkpoint of this project", "altered": "does not agree with the checksum at its end"}
+    assert said.get(damage, "damaged or another kind of file") in refuse("model.pt")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +205,7 @@ def test_a_damaged_or_foreign_file_is_one_line(refuse, trained, tmp_path: Path, 
 def test_a_checkpoint_with_other_things_in_it_is_one_short_line(
     refuse, trained, tmp_path: Path, change: dict[str, object]
 ) -> None:
-    torch.save({**torch.load(trained.best, weights_only=True), **change}, tmp_path / "model.pt")
+    write_sealed(tmp_path / "model.pt", {**read_sealed(Path(trained.best)), **change})
     message = refuse("model.pt")
     assert message.startswith("model.pt ")
     assert len(message) < 300

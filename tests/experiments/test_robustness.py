@@ -14,6 +14,7 @@ from ealinformer.analysis.perturbations import PERTURBATIONS
 from ealinformer.analysis.perturbed_scores import PerturbedRunner
 from ealinformer.models import MODELS
 from ealinformer.training.checkpoint import load_checkpoint
+from ealinformer.training.run_folder import birth
 from ealinformer.training.runner import ForecastingRunner
 
 QUICK = ("--perturbations", "noise", "--strengths", "noise=0.5", "--eps", "none", "--swaps", "none")
@@ -173,7 +174,7 @@ def test_the_row_says_where_its_numbers_come_from(robustness, trained, softmax) 
     assert (ours["label"], ours["config"]["model"], ours["attention"]["entropy"]) == ("ours", "ELinFormer", "taylor")
     assert (theirs["label"], theirs["config"]["model"]) == ("theirs", "STAEformer")
     assert theirs["checkpoint"] == str(softmax / "last.pt")
-    assert theirs["training"] == json.loads((softmax / "run.json").read_text())
+    assert theirs["training"] == birth(softmax)
     assert [(one["label"], one["strength"]) for one in row["perturbed"]] == [
         ("ours", 0.0),
         ("ours", 0.5),

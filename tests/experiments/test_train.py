@@ -68,9 +68,9 @@ def test_a_run_says_what_it_does_and_leaves_what_it_measured(trained) -> None:
     assert "seed 42; CPU" in head
     assert done.err.count("\nepoch ") == 2
     assert f"run folder  {folder}" in done.err
-    assert {path.name for path in folder.iterdir()} == {
+    assert {path.name for path in folder.iterdir()} - {"code.diff"} == {  # there where the checkout is changed
         *("config.json", "run.json", "metrics.json", "history.csv", "train.log", "loss.png", "tensorboard"),
-        *("best.pt", "last.pt", "predictions.npz"),
+        *("best.pt", "last.pt", "previous.pt", "predictions.npz", "packages.txt"),
     }
     run = read(folder, "run.json")
     assert run["status"] == "finished"
@@ -240,7 +240,9 @@ def test_more_than_memory_holds_is_one_line_that_says_what_to_make_smaller(
         done = call("train", *town.arguments, "--output-dir", folder)
         assert done.status == 2
         assert "error: out of memory: ELinFormer with 5 sensors, batch_size 40" in done.err.splitlines()[-1]
-        assert read(folder, "run.json")["status"].startswith("failed: InputError('out of memory")
+        run = read(folder, "run.json")
+        assert run["status"] == "failed"
+        assert run["exit_reason"].startswith("out of memory")
 
 
 def test_other_errors_of_torch_keep_their_traceback(
@@ -252,7 +254,8 @@ def test_other_errors_of_torch_keep_their_traceback(
     monkeypatch.setattr(ForecastingRunner, "_train_epoch", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         call("train", *town.arguments, "--output-dir", tmp_path / "run")
-    assert read(tmp_path / "run", "run.json")["status"] == "failed: RuntimeError('a bug')"
+    run = read(tmp_path / "run", "run.json")
+    assert (run["status"], run["exit_reason"]) == ("failed", "RuntimeError('a bug')")
 
 
 # Output folders
@@ -396,7 +399,8 @@ def test_ctrl_c_ends_a_run_in_order(start, call, town, tmp_path: Path) -> None:
     out, err = process.communicate(timeout=60)
 
     assert (process.returncode, out) == (130, "")
-    assert err.splitlines()[-1] == "interrupted"
+    assert err.splitlines()[-1].startswith(f"interrupted by SIGINT: {folder / 'last.pt'} holds epoch ")
+    assert err.splitlines()[-1].endswith("; the same command goes on from there")
     assert "Traceback" not in err
     assert read(folder, "run.json")["status"] == "interrupted"
     assert not [path for path in folder.rglob("*") if path.name.startswith(".")]

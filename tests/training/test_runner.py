@@ -30,6 +30,7 @@ from ealinformer.training.host import host_config
 from ealinformer.training.launcher import Job
 from ealinformer.training.metrics import MetricSums
 from ealinformer.training.predictions import target_windows
+from ealinformer.training.ranks import Ranks
 from ealinformer.training.runner import ForecastingRunner
 from ealinformer.training.scaler import GlobalZScoreScaler
 
@@ -311,22 +312,20 @@ def test_predictions_are_kept_only_when_asked_for(build, data: PreparedSeries) -
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_the_shares_of_all_ranks_add_up_to_the_whole_split(
-    build, data: PreparedSeries, monkeypatch: pytest.MonkeyPatch, ranks: int
-) -> None:
+def test_the_shares_of_all_ranks_add_up_to_the_whole_split(build, data: PreparedSeries, ranks: int) -> None:
     """One rank after the other in this process, with the sum over ranks left to the test."""
-    monkeypatch.setattr("ealinformer.training.runner.get_world_size", lambda: ranks)
     total = MetricSums.zeros(3)
     windows = []
     for rank in range(ranks):
-        monkeypatch.setattr("ealinformer.training.runner.get_rank", lambda rank=rank: rank)
         runner = build()
+        runner.ranks = Ranks(rank, ranks, rank, ranks)
         runner.scaler.fit(data.data("train"))
         runner._init_validation()
         score = runner._score(runner.val_data_loader, "validation", keep_predictions=True)
         windows.append(sum(len(batch) for batch in score.predictions))
         for field in ("absolute", "squared", "count", "relative", "nonzero"):
             getattr(total, field).add_(getattr(score.sums, field))
+    runner.ranks = Ranks.alone()
     whole = runner.evaluate("val").sums
     assert (sum(windows), max(windows) - min(windows) <= 1) == (74, True)
     assert total.average() == pytest.approx(whole.average(), rel=1e-6)
@@ -361,13 +360,14 @@ def test_a_training_step_reads_nothing_from_the_device(build, monkeypatch: pytes
     # SGD: Adam reads its own step counters, which lie on the CPU.
     runner = build(f"loss={loss}", "clip_grad_norm=1", optimizer=SGD, optimizer_params={"lr": 1e-3})
     runner.on_train_start()
+    runner.watch.at_once = False  # as on a GPU; on the CPU reading is free and done in every step
     batches = list(runner.train_data_loader)[:3]
-    score = runner._new_score()
     with counted_reads(monkeypatch) as reads:
         for data in batches:
-            runner._train_step(data, 1, score)
+            runner.state.steps_done += 1
+            runner._train_step(data)
     assert reads == []
-    assert math.isfinite(score.loss)
+    assert math.isfinite(runner.score.loss)
 
 
 def test_the_stock_runner_reads_the_device_in_every_step(
@@ -412,7 +412,13 @@ def test_the_stock_runner_scores_the_test_part_after_every_epoch(
 def test_training_writes_its_own_files_and_no_others(build) -> None:
     runner = build()
     runner.train()
-    assert {path.name for path in runner.folder.iterdir()} == {"best.pt", "last.pt", "history.csv", "tensorboard"}
+    assert {path.name for path in runner.folder.iterdir()} == {
+        "best.pt",
+        "history.csv",
+        "last.pt",
+        "previous.pt",
+        "tensorboard",
+    }
     assert len(list((runner.folder / "tensorboard").iterdir())) == 1
 
 
@@ -500,8 +506,8 @@ def test_early_stopping_and_the_best_epoch(build, scores: tuple[float, ...], las
     assert load_checkpoint(runner.folder / "best.pt")[1]["epoch"] == best
     assert load_checkpoint(runner.folder / "last.pt")[1]["epoch"] == last
     stopped_early = last < len(scores)
-    assert (runner.stopped_by == "no better validation score for 2 epochs") == stopped_early
-    assert (runner.stopped_by == "all epochs done") == (not stopped_early)
+    assert (runner.state.stopped_by == "no better validation score for 2 epochs") == stopped_early
+    assert (runner.state.stopped_by == "all epochs done") == (not stopped_early)
 
 
 def test_without_patience_every_epoch_is_run(build) -> None:
@@ -547,14 +553,14 @@ def test_max_steps_stops_there_and_still_validates(build, max_steps: int, per_ep
     assert recorder.optimizer_steps == runner.step == max_steps
     assert [row["steps"] for row in runner.history.rows] == per_epoch
     assert all(math.isfinite(row["val_MAE"]) for row in runner.history.rows)
-    assert runner.stopped_by == f"--max-steps {max_steps}"
+    assert runner.state.stopped_by == f"--max-steps {max_steps}"
     assert (runner.folder / "best.pt").is_file()
 
 
 def test_more_max_steps_than_there_are_change_nothing(build) -> None:
     runner = build("max_steps=1000")
     runner.train()
-    assert (runner.step, runner.stopped_by) == (2 * STEPS_PER_EPOCH, "all epochs done")
+    assert (runner.step, runner.state.stopped_by) == (2 * STEPS_PER_EPOCH, "all epochs done")
 
 
 # The host's callbacks and models
