@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test test-faults fuzz lint clean
 
 help:  ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(VENV)/.installed  ## make .venv with everything that training needs
 
@@ -15,6 +15,12 @@ demo: $(VENV)/.installed  ## train ELinFormer and STAEformer on simulated traffi
 
 test: lint  ## ruff, mypy and all tests
 	$(BIN)/python -m pytest
+
+test-faults: $(VENV)/.installed-dev  ## kill runs, damage files, fill disks: the full campaigns, under 15 minutes
+	$(BIN)/python -m pytest tests/faults --faults full --record-faults results/faults
+
+fuzz: $(VENV)/.installed-dev  ## mutated files for every reader, 5 minutes
+	$(BIN)/python -m tests.fuzz --minutes 5
 
 lint: $(VENV)/.installed-dev  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -65,6 +65,8 @@ class ForecastingRunner(BasicTSRunner):
     def __init__(
         self, cfg: Any, run: RunConfig, log: logging.Logger | None = None, interrupts: Interrupts | None = None
     ) -> None:
+        # The host looks whether it is there and then makes it, which fails where several ranks do so at once.
+        Path(cfg.ckpt_save_dir).mkdir(parents=True, exist_ok=True)
         self.dtype = _DTYPES[run.dtype]
         before = torch.get_default_dtype()
         torch.set_default_dtype(self.dtype)
@@ -113,8 +115,23 @@ class ForecastingRunner(BasicTSRunner):
         """Make this one of several processes, whose group has to be there already. Each draws its own dropout."""
         self.ranks = ranks
         if ranks.world_size > 1:
-            self.model = wrap(self.model, self.device.type == "cuda", ranks.local_rank)
+            some_unused = not self._trains_all_parameters()
+            cuda = self.device.type == "cuda"
+            self.model = wrap(self.model, cuda, ranks.local_rank, find_unused_parameters=some_unused)
             setup_determinacy(self.run.seed + ranks.rank, deterministic=self.run.deterministic)
+
+    def _trains_all_parameters(self) -> bool:
+        """Whether a forecast depends on every parameter; where not, torch has to look for the others in every step."""
+        steps, sensors = (self.run.input_len, self.run.output_len), self.run.series.num_sensors
+        data: dict[str, Any] = {}
+        for name, length in zip(("inputs", "targets"), steps, strict=True):
+            data[name] = torch.zeros(1, length, sensors, dtype=self.dtype)
+            data[f"{name}_timestamps"] = torch.zeros(1, length, 2, dtype=self.dtype)
+        self.status = RunnerStatus.TRAINING
+        self._forward(self.model, data, 1, 1)["prediction"].sum().backward()
+        used = all(p.grad is not None for p in self.model.parameters() if p.requires_grad)
+        self.model.zero_grad()
+        return used
 
     def resume_from(self, path: Path, content: dict[str, Any]) -> None:
         """Go on from a checkpoint's content once `train` is called; `path` is for messages."""

@@ -36,6 +36,13 @@ CONFIG = Experiment(
 SIZES = {1: 116, 2: 58, 4: 29}
 
 
+START = """
+import sys
+from ealinformer.training.processes import start_processes
+sys.exit(start_processes([sys.executable, *sys.argv[1:]], 2))
+"""
+
+
 @dataclass(frozen=True)
 class Runs:
     """Command lines of train.py on the tiny series, as one process or several."""
@@ -48,8 +55,8 @@ class Runs:
         script += ["--datasets-dir", str(self.datasets), "--output-dir", str(folder), *arguments]
         return [sys.executable, *script, "--processes", str(processes), "--batch-size", str(SIZES[processes])]
 
-    def start(self, command: Sequence[str]) -> subprocess.Popen[str]:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    def start(self, command: Sequence[str], **variables: str) -> subprocess.Popen[str]:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
         return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT)
 
     def train(self, folder: Path, processes: int, *arguments: str) -> str:
@@ -172,6 +179,55 @@ def test_bad_input_is_one_line_and_not_one_for_each_process(runs: Runs, tmp_path
     assert said.count("\n") == 1
     assert said.startswith("error: model ELinFormer cannot be built")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_that_leaves_parameters_unused_is_trained_too(runs: Runs, tmp_path: Path) -> None:
+    """Without attention the projections of queries and keys get no gradient, which torch refuses unless it is told."""
+    settings = ("--set", "dtype=float64", "--set", "model.attention=identity", "--epochs", "1")
+    for processes in (1, 2):
+        runs.train(tmp_path / str(processes), processes, *settings)
+    assert_close(tmp_path / "2", tmp_path / "1")
+
+
+FAILING = """
+import os, runpy, sys
+sys.path.insert(0, "experiments")
+sys.argv = sys.argv[1:]
+rank, name, call = os.environ["FAIL"].split(",")
+if os.environ["RANK"] == rank:
+    from ealinformer.training.runner import ForecastingRunner
+    original, calls = getattr(ForecastingRunner, name), []
+    def failing(self, *arguments, **options):
+        calls.append(1)
+        if len(calls) == int(call):
+            raise ZeroDivisionError(f"in {name} of rank {rank}")
+        return original(self, *arguments, **options)
+    setattr(ForecastingRunner, name, failing)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    "place", ["0,_train_step,3", "1,_train_step,3", "1,_predict,5", "0,validate,2", "1,evaluate,1"]
+)
+def test_an_exception_on_any_rank_ends_all_with_its_message(runs: Runs, tmp_path: Path, place: str) -> None:
+    """In training, in the midst of a validation, before one, and in the final scoring."""
+    run, script = tmp_path / "run", tmp_path / "failing.py"
+    script.write_text(FAILING)
+    python, *command = runs.command(run, 2)
+    at = command.index("--processes")
+    engine = [python, "-c", START, str(script), *command[:at], *command[at + 2 :]]
+    started = time.monotonic()
+    process = runs.start(engine, FAIL=place)
+    _, said = process.communicate(timeout=60)
+    rank, name, _ = place.split(",")
+    assert time.monotonic() - started < 60
+    assert process.returncode == 1
+    assert f"ZeroDivisionError: in {name} of rank {rank}" in said
+    assert said.splitlines()[-1] == f"error: rank {rank} ended with exit code 1; the run is ended"
+    status = json.loads((run / "run.json").read_text())["status"]
+    assert status in ("failed", "interrupted", "running")
+    assert not (run / "metrics.json").exists()
 
 
 def test_another_number_of_processes_is_named_and_taken_when_accepted(runs: Runs, tmp_path: Path) -> None:
