@@ -30,7 +30,7 @@ from ealinformer.report.attention_analysis_tables import head_table, summarise, 
 from ealinformer.training import RunConfig, load_config
 from ealinformer.training.checkpoint import check_fits, load_checkpoint, load_weights
 from ealinformer.training.host import host_config
-from ealinformer.training.launcher import Job, prepare_job
+from ealinformer.training.jobs import Job, prepare_job
 from ealinformer.training.predictions import input_windows
 from ealinformer.training.progress import duration
 from ealinformer.training.resolve import resolve

@@ -11,7 +11,8 @@ from ealinformer.cli import ArgumentParser, run
 from ealinformer.errors import InputError
 from ealinformer.measure import provenance
 from ealinformer.training import load_config
-from ealinformer.training.launcher import describe_score, evaluate, prepare_job
+from ealinformer.training.jobs import prepare_job
+from ealinformer.training.launcher import describe_score, evaluate
 from ealinformer.training.predictions import check_path
 from ealinformer.training.resolve import resolve
 

@@ -8,7 +8,7 @@ from ealinformer.data import open_prepared
 from ealinformer.measure import provenance
 from ealinformer.report.tables import Column, render_table
 from ealinformer.training import load_config
-from ealinformer.training.launcher import check_data
+from ealinformer.training.jobs import check_data
 from ealinformer.training.resolve import resolve
 from ealinformer.training.run_folder import write_json
 from ealinformer.training.simple import score_forecast, simple_forecasts

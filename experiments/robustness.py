@@ -41,7 +41,7 @@ from ealinformer.report.robustness import robustness_figure, robustness_tables
 from ealinformer.training import Experiment, load_config
 from ealinformer.training.checkpoint import BEST, check_fits, load_checkpoint
 from ealinformer.training.host import quiet_host
-from ealinformer.training.launcher import prepare_job
+from ealinformer.training.jobs import prepare_job
 from ealinformer.training.progress import duration
 from ealinformer.training.resolve import resolve
 from ealinformer.training.run_folder import STATUS, birth, write_json

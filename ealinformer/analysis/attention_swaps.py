@@ -10,7 +10,7 @@ from typing import Any
 
 from ealinformer.attention import ENTROPIES
 from ealinformer.models import MODELS, BackboneConfig, ELinFormerConfig, SpatioTemporalTransformer
-from ealinformer.training.launcher import Job
+from ealinformer.training.jobs import Job
 
 SOFTMAX = "softmax"
 SWAPS = (SOFTMAX, *ENTROPIES)

@@ -16,10 +16,10 @@ from ealinformer.errors import InputError
 from ealinformer.measure.memory import is_out_of_memory
 from ealinformer.training.checkpoint import load_weights
 from ealinformer.training.host import host_config
-from ealinformer.training.launcher import Job
+from ealinformer.training.jobs import Job
 from ealinformer.training.progress import duration
 from ealinformer.training.run_folder import read_json, write_json
-from ealinformer.training.runner import ForecastingRunner, ShareLoader
+from ealinformer.training.scoring import ScoringRunner, ShareLoader
 
 CLEAN = "clean"
 Score = dict[str, Any]
@@ -66,7 +66,7 @@ class Windows:
     settings: dict[str, Any]
 
 
-class PerturbedRunner(ForecastingRunner):
+class PerturbedRunner(ScoringRunner):
     """Scores chosen windows, perturbed, with the loop that scores a whole part otherwise."""
 
     windows: Windows

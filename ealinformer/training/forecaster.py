@@ -16,7 +16,7 @@ from ealinformer.data.meta import is_prepared
 from ealinformer.data.prepared import open_prepared
 from ealinformer.errors import InputError
 from ealinformer.training.config import RunConfig
-from ealinformer.training.launcher import check_data
+from ealinformer.training.jobs import check_data
 from ealinformer.training.predictions import input_windows
 from ealinformer.training.scaler import GlobalZScoreScaler
 

@@ -1,17 +1,17 @@
 """Train a run from its config to its metrics, or score a checkpoint: what the command lines call."""
 
 import dataclasses
-import logging
+import shutil
 import statistics
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from basicts.configs import BasicTSForecastingConfig
 
 from ealinformer.data.contents import check_contents, describe_contents
 from ealinformer.data.meta import Split
@@ -19,103 +19,21 @@ from ealinformer.data.prepared import PreparedSeries, open_prepared
 from ealinformer.errors import InputError
 from ealinformer.files import remove_leftovers
 from ealinformer.measure import PeakMemory
-from ealinformer.models import Catalogue, ModelEntry, find_model
 from ealinformer.report.figures import loss_curves
 from ealinformer.report.tables import metrics_table
 from ealinformer.training import run_folder
 from ealinformer.training.checkpoint import BEST, LAST, check_fits, load_checkpoint, load_weights, parse_checkpoint
 from ealinformer.training.config import RunConfig
-from ealinformer.training.devices import select_devices
 from ealinformer.training.distribution import broadcast_bytes, join
 from ealinformer.training.host import host_config, quiet_host
 from ealinformer.training.identity import code_identity
-from ealinformer.training.interrupts import Interrupts, deferred
-from ealinformer.training.losses import is_masked
+from ealinformer.training.interrupts import deferred
+from ealinformer.training.jobs import Job
 from ealinformer.training.predictions import save_predictions
 from ealinformer.training.ranks import Ranks, ranks_from_environment
 from ealinformer.training.resume import Start, has_finished, take_up
 from ealinformer.training.runner import ForecastingRunner
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run with where it reads and writes, all of it checked; it is handed to every process of the run as it is."""
-
-    run: RunConfig
-    entry: ModelEntry
-    data_dir: Path
-    folder: Path
-    gpus: str | None
-    predictions: Path | None = None
-    resume: str = "auto"  # one of resume.MODES
-    accept_changes: bool = False  # of config or code, when a run is taken up again
-    checkpoint_minutes: float = 10.0  # between two checkpoints within an epoch
-    check_data: bool = True  # compare the files with their checksums before training
-
-
-def prepare_job(
-    run: RunConfig,
-    catalogue: Catalogue,
-    *,
-    datasets_dir: Path,
-    folder: Path | None = None,
-    gpus: str | None = None,
-) -> Job:
-    """Check everything that can be wrong before anything is written, and choose the devices.
-
-    Raises:
-        InputError: the model, a parameter of it, the data, the windows or the devices do not fit.
-    """
-    entry = find_model(run.model, catalogue)
-    data = open_prepared(datasets_dir / run.series.name)
-    check_data(run, data)
-    folder = folder or run_folder.default_folder(run)
-    try:
-        # On the meta device: checks all sizes without memory or time.
-        with torch.device("meta"):
-            config = host_config(run, entry, data_dir=data.directory, folder=folder, gpus=None)
-            entry.model(config.model_config)
-    except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: a size beyond what torch counts
-        problem = str(error).splitlines()[0]
-        raise InputError(f"model {run.model} cannot be built: {problem}") from error
-    select_devices(gpus, ranks_from_environment())
-    return Job(run, entry, data.directory, folder, gpus)
-
-
-def check_data(run: RunConfig, data: PreparedSeries) -> None:
-    """Compare what the config says of the series with what was prepared.
-
-    Raises:
-        InputError: names the first difference, or a split that is shorter than one window.
-    """
-    series = run.series
-    prepared = {
-        "num_sensors": (series.num_sensors, data.num_sensors),
-        "interval_minutes": (series.interval_minutes, data.interval_minutes),
-        "raw_file": (series.raw_file, data.meta["raw_file"]),
-        "channel": (series.channel, data.meta["channel"]),
-        "null_value": (series.null_value, data.null_value),
-        "start": (series.start, data.start),
-        "split": (list(series.split), list(data.meta["split"])),
-        "day_of_week": (series.day_of_week, data.meta["day_of_week"]),
-        "simulated": (series.simulated, data.meta["simulated"]),
-    }
-    for name, (said, found) in prepared.items():
-        both_nan = said != said and found != found
-        if said != found and not both_nan:
-            raise InputError(
-                f"the config says {name}={said}, {data.directory} was prepared with {found}: mend the config or run  "
-                f"python scripts/prepare_dataset.py {series.name}  again"
-            )
-    window = run.input_len + run.output_len
-    for split, steps in data.meta["steps"].items():
-        if steps < window:
-            raise InputError(
-                f"{data.directory}: the {split} part has {steps} steps, one window of {run.input_len} in and "
-                f"{run.output_len} out needs {window}"
-            )
-    if not is_masked(run.recipe.loss) and series.null_value != series.null_value:
-        raise InputError(f"loss {run.recipe.loss} counts missing readings, which are NaN here: --set loss=masked_mae")
+from ealinformer.training.scoring import ScoringRunner
 
 
 def train(job: Job) -> dict[str, Any]:
@@ -143,7 +61,7 @@ def train(job: Job) -> dict[str, Any]:
         quiet_host()
         memory = PeakMemory(cuda=job.gpus is not None)
         logger = stack.enter_context(run_folder.logging_to(job.folder, silent=not ranks.is_master))
-        runner = _build_runner(job, logger, interrupts)
+        runner = ForecastingRunner(_host_config(job), job.run, logger, interrupts)
         runner.code, runner.data_checksum = code, data.checksum
         runner.minutes_between_checkpoints = job.checkpoint_minutes
         stack.enter_context(join(ranks, cuda=job.gpus is not None))
@@ -196,6 +114,9 @@ def _begin(job: Job, data: PreparedSeries, code: dict[str, str], stack: ExitStac
     if not known:
         stack.enter_context(run_folder.at_work(folder))
     run_folder.create(folder, job.run, again=known)
+    if known and start.found is None:  # what was written before the first checkpoint would be there twice
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+        (folder / run_folder.HISTORY).unlink(missing_ok=True)
     remove_leftovers(folder)
     run_folder.begin(folder, job.run, data_checksum=data.checksum, resumed_from=start.place)
     stack.push(record)
@@ -286,7 +207,7 @@ def evaluate(job: Job, checkpoint: Path, split: Split, *, eval_batch_size: int |
     quiet_host()
     job = dataclasses.replace(job, run=saved, folder=checkpoint.parent)
     with _explaining_out_of_memory(saved):
-        runner = _build_runner(job)
+        runner = ScoringRunner(_host_config(job), job.run)
         runner.scaler.stats.update({name: torch.tensor(value) for name, value in state["scaler"].items()})
         load_weights(checkpoint, runner.bare_model, state)
         return _score(job, runner, state["epoch"], split)
@@ -302,14 +223,11 @@ def describe_score(metrics: dict[str, Any]) -> str:
     return f"{head}\n{metrics_table(metrics)}"
 
 
-def _build_runner(
-    job: Job, log: logging.Logger | None = None, interrupts: Interrupts | None = None
-) -> ForecastingRunner:
-    config = host_config(job.run, job.entry, data_dir=job.data_dir, folder=job.folder, gpus=job.gpus)
-    return ForecastingRunner(config, job.run, log, interrupts)
+def _host_config(job: Job) -> BasicTSForecastingConfig:
+    return host_config(job.run, job.entry, data_dir=job.data_dir, folder=job.folder, gpus=job.gpus)
 
 
-def _score(job: Job, runner: ForecastingRunner, epoch: int, split: Split) -> dict[str, Any]:
+def _score(job: Job, runner: ScoringRunner, epoch: int, split: Split) -> dict[str, Any]:
     score = runner.evaluate(split, keep_predictions=job.predictions is not None)
     data = open_prepared(job.data_dir)
     if job.predictions is not None and runner.ranks.is_master:

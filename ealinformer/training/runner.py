@@ -15,15 +15,12 @@ from typing import Any
 from warnings import catch_warnings, simplefilter
 
 import torch
-from basicts.runners import BasicTSRunner
 from basicts.runners.builder import Builder
 from basicts.utils import BasicTSMode, RunnerStatus
 from easytorch.utils.env import setup_determinacy
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch import Tensor
+from torch.utils.data import DataLoader
 
-from ealinformer.data.meta import Split
 from ealinformer.errors import Interrupted
 from ealinformer.training.checkpoint import LAST
 from ealinformer.training.config import RunConfig
@@ -31,57 +28,27 @@ from ealinformer.training.distribution import agree_max, gather_objects, wrap
 from ealinformer.training.early_stopping import PatientStopping, is_better
 from ealinformer.training.history import History
 from ealinformer.training.interrupts import Interrupts
-from ealinformer.training.losses import is_masked
 from ealinformer.training.progress import duration, track
 from ealinformer.training.random_state import random_state, restore_random_state
 from ealinformer.training.ranks import Ranks
 from ealinformer.training.run_folder import HISTORY
-from ealinformer.training.sampling import EpochBatches, share_of_rank
+from ealinformer.training.sampling import EpochBatches
 from ealinformer.training.score import Score, over_all_readings
+from ealinformer.training.scoring import ScoringRunner
 from ealinformer.training.state import TrainingState, load_state, save_best, save_state
 from ealinformer.training.watch import FiniteWatch, NotFiniteError, describe_bad_step, warnings
 
 STEPS_BETWEEN_READS = 50  # of what the watch has noticed on a GPU
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-class ShareLoader(DataLoader):
-    """A rank's share of the windows of a split; `rounds` is the number of batches of the largest share."""
-
-    def __init__(self, dataset: Dataset, batch_size: int, ranks: Ranks) -> None:
-        windows = len(dataset)  # type: ignore[arg-type]
-        share = share_of_rank(windows, ranks.rank, ranks.world_size)
-        self.rounds = math.ceil(len(share_of_rank(windows, 0, ranks.world_size)) / batch_size)
-        own = dataset if ranks.world_size == 1 else Subset(dataset, share)
-        super().__init__(own, batch_size=batch_size, generator=torch.Generator())
-
-
-class ForecastingRunner(BasicTSRunner):
+class ForecastingRunner(ScoringRunner):
     """Trains one run and leaves its checkpoints, history and TensorBoard events in the run's folder."""
-
-    model: nn.Module
-    train_data_loader: DataLoader
 
     def __init__(
         self, cfg: Any, run: RunConfig, log: logging.Logger | None = None, interrupts: Interrupts | None = None
     ) -> None:
-        # The host looks whether it is there and then makes it, which fails where several ranks do so at once.
-        Path(cfg.ckpt_save_dir).mkdir(parents=True, exist_ok=True)
-        self.dtype = _DTYPES[run.dtype]
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(self.dtype)
-        try:
-            super().__init__(cfg)
-        finally:
-            torch.set_default_dtype(before)
-        self.run = run
-        # The host keeps its own logger, which is quiet; what a user reads goes through this one.
-        self.log = log or logging.getLogger(__name__)
-        self.interrupts = interrupts or Interrupts()
-        self.folder = Path(cfg.ckpt_save_dir)
+        super().__init__(cfg, run, log, interrupts)
         self.history = History(self.folder / HISTORY)
-        self.device = next(self.model.parameters()).device
-        self.ranks = Ranks.alone()
         self.state = TrainingState()
         self.score = Score.zeros(run.output_len, self.device)  # of the epoch in progress
         self.watch = FiniteWatch(self.device, at_once=run.recipe.skip_nonfinite > 0)
@@ -90,11 +57,6 @@ class ForecastingRunner(BasicTSRunner):
         self.minutes_between_checkpoints = math.inf
         self._resumed_from: tuple[Path, dict[str, Any]] | None = None
         self._saved_at = time.monotonic()
-
-    @property
-    def bare_model(self) -> nn.Module:
-        """The model without the wrapper of a distributed run."""
-        return self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
 
     @property
     def step(self) -> int:
@@ -138,9 +100,6 @@ class ForecastingRunner(BasicTSRunner):
         self._resumed_from = path, content
 
     # What the host calls while it sets up
-
-    def _get_ckpt_save_dir(self, cfg: Any) -> str:
-        return str(cfg.ckpt_save_dir)  # the run's own folder, not one named by the md5 of the config
 
     def _init_train(self) -> None:
         super()._init_train()
@@ -303,15 +262,6 @@ class ForecastingRunner(BasicTSRunner):
             self.run.recipe.skip_nonfinite,
         )
 
-    def _predict(self, model: nn.Module, data: dict[str, Any], epoch: int | None = None) -> dict[str, Any]:
-        """Batch of the loader -> the host's `forward_return`, with forecast and targets on the original scale."""
-        data = self.taskflow.preprocess(self, data)
-        if self.dtype != torch.float32:
-            data = {k: v.to(self.dtype) if v.is_floating_point() else v for k, v in data.items()}
-        forward_return = self._forward(model, data, self.state.step, epoch)
-        forward_return["prediction"] = self.scaler.inverse_transform(forward_return["prediction"])
-        return forward_return
-
     # Between steps
 
     def _between_steps(self) -> None:
@@ -368,52 +318,6 @@ class ForecastingRunner(BasicTSRunner):
         self.callback_handler.trigger("on_validate_end", self, train_step=train_step, train_epoch=train_epoch)
         self.plt_meters("val", train_epoch)
         self._save_best_model(train_epoch or 0, f"val/{self.target_metric}")
-
-    @torch.no_grad()
-    def evaluate(self, split: Split, *, keep_predictions: bool = False) -> Score:
-        """Score a whole split with the weights that the model has now, on all ranks together.
-
-        With `keep_predictions` the forecasts `[B, H, N]` of all windows, in order, are in `Score.predictions`, on
-        the first rank alone.
-        """
-        self.status = RunnerStatus.EVALUATING
-        loader = self._evaluation_loader(Builder._build_dataset(self.cfg, BasicTSMode(split)))
-        score = self._score(loader, split, keep_predictions=keep_predictions)
-        total = score.over_ranks()
-        if keep_predictions:
-            of_ranks = gather_objects(score.predictions) or []
-            total.predictions = [batch for predictions in of_ranks for batch in predictions]
-        return total
-
-    def _score(self, loader: ShareLoader, title: str, *, keep_predictions: bool = False) -> Score:
-        self.model.eval()
-        score = self._new_score()
-        for data in track(loader, len(loader), title, self.log):
-            forward_return = self._predict(self.bare_model, data)
-            self.callback_handler.trigger("on_compute_loss", self, forward_return=forward_return)
-            loss = self._metric_forward(self.loss, forward_return)
-            self._add(score, forward_return, loss, self._weight_of(forward_return))
-            if keep_predictions:
-                score.predictions.append(forward_return["prediction"].cpu())
-            self._leave_if_asked()
-        for _ in range(len(loader), loader.rounds):
-            self._leave_if_asked()  # a rank with a batch less takes part in what all agree on
-        return score
-
-    def _evaluation_loader(self, dataset: Dataset) -> ShareLoader:
-        return ShareLoader(dataset, self.run.recipe.eval_batch_size, self.ranks)
-
-    def _new_score(self) -> Score:
-        return Score.zeros(self.run.output_len, self.device)
-
-    def _weight_of(self, forward_return: dict[str, Any]) -> Tensor:
-        """Number of readings `[]` (float64) that the loss of a batch is the mean of."""
-        targets, mask = forward_return["targets"], forward_return["targets_mask"]
-        counted = mask.sum() if is_masked(self.run.recipe.loss) else torch.tensor(targets.numel(), device=mask.device)
-        return counted.double()
-
-    def _add(self, score: Score, forward_return: dict[str, Any], loss: Tensor, weight: Tensor) -> None:
-        score.add(forward_return["prediction"], forward_return["targets"], forward_return["targets_mask"], loss, weight)
 
     # Records
 

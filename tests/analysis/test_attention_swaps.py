@@ -13,7 +13,7 @@ from ealinformer.data.spec import SeriesSpec
 from ealinformer.models import MODELS, ModelEntry
 from ealinformer.training import Recipe, RunConfig
 from ealinformer.training.host import host_config
-from ealinformer.training.launcher import Job
+from ealinformer.training.jobs import Job
 
 SIZES = {"input_hidden_size": 4, "tid_hidden_size": 4, "diw_hidden_size": 4, "adaptive_hidden_size": 4, "n_heads": 2}
 SPEC = SeriesSpec(name="TINY", num_sensors=6, interval_minutes=30, start="2018-01-05", raw_file="TINY.npz")

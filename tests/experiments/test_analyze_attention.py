@@ -15,7 +15,7 @@ from ealinformer.attention import ENTROPIES
 from ealinformer.models import ModelEntry
 from ealinformer.training import load_config
 from ealinformer.training.checkpoint import load_checkpoint
-from ealinformer.training.launcher import prepare_job
+from ealinformer.training.jobs import prepare_job
 from ealinformer.training.predictions import read_predictions
 from ealinformer.training.resolve import resolve
 from ealinformer.training.run_folder import birth

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ealinformer.training.history import read_history
-from ealinformer.training.runner import ForecastingRunner
+from ealinformer.training.scoring import ScoringRunner
 from ealinformer.training.sealed import read_sealed, write_sealed
 
 SCORE = ("model", "dataset", "simulated", "split", "windows", "average", "horizons", "epoch", "parameters", "seed")
@@ -97,14 +97,14 @@ def test_the_model_of_the_checkpoint_is_scored_whatever_the_config_has_become(
 
 def test_the_batch_of_an_evaluation_can_be_made_smaller(evaluate, trained, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
-    make = ForecastingRunner._evaluation_loader
+    make = ScoringRunner._evaluation_loader
 
     def spy(self, dataset):
         loader = make(self, dataset)
         sizes.append(loader.batch_size)
         return loader
 
-    monkeypatch.setattr(ForecastingRunner, "_evaluation_loader", spy)
+    monkeypatch.setattr(ScoringRunner, "_evaluation_loader", spy)
     expected = json.loads(evaluate(trained.best, "--json"))["average"]
     found = json.loads(evaluate(trained.best, "--json", "--set", "eval_batch_size=5"))["average"]
     assert sizes == [32, 5]
@@ -213,7 +213,7 @@ def test_a_checkpoint_with_other_things_in_it_is_one_short_line(
 
 def test_predictions_onto_a_folder_are_refused_before_the_work(refuse, trained, tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "out.npz").mkdir()
-    monkeypatch.setattr(ForecastingRunner, "evaluate", lambda *arguments: pytest.fail("scored in vain"))
+    monkeypatch.setattr(ScoringRunner, "evaluate", lambda *arguments: pytest.fail("scored in vain"))
     assert refuse(trained.best, "--predictions", "out.npz").startswith("cannot write out.npz: it is a folder")
 
 

@@ -15,7 +15,7 @@ from ealinformer.analysis.perturbed_scores import PerturbedRunner
 from ealinformer.models import MODELS
 from ealinformer.training.checkpoint import load_checkpoint
 from ealinformer.training.run_folder import birth
-from ealinformer.training.runner import ForecastingRunner
+from ealinformer.training.scoring import ScoringRunner
 
 QUICK = ("--perturbations", "noise", "--strengths", "noise=0.5", "--eps", "none", "--swaps", "none")
 METRICS = ("MAE", "RMSE", "MAPE")
@@ -119,7 +119,7 @@ def test_models_and_batch_sizes_see_the_same_inputs_and_seeds_other_ones(
     robustness, trained, softmax, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[torch.Tensor] = []
-    predict = ForecastingRunner._predict
+    predict = ScoringRunner._predict
 
     def spy(self, model, data, epoch=None):
         if self.strength:

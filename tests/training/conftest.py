@@ -12,7 +12,7 @@ from ealinformer.data.spec import SeriesSpec
 from ealinformer.models import MODELS
 from ealinformer.training import Experiment, Recipe, RunConfig
 from ealinformer.training.host import quiet_host
-from ealinformer.training.launcher import Job, prepare_job
+from ealinformer.training.jobs import Job, prepare_job
 from ealinformer.training.resolve import resolve
 
 NUM_SENSORS, NUM_STEPS = 5, 401

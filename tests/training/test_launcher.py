@@ -20,7 +20,8 @@ from ealinformer.training import Experiment, RunConfig
 from ealinformer.training.checkpoint import load_checkpoint
 from ealinformer.training.devices import select_devices
 from ealinformer.training.history import read_history
-from ealinformer.training.launcher import Job, describe_score, evaluate, prepare_job, train
+from ealinformer.training.jobs import Job, prepare_job
+from ealinformer.training.launcher import describe_score, evaluate, train
 from ealinformer.training.predictions import check_path
 from ealinformer.training.resolve import resolve
 from ealinformer.training.run_folder import default_folder

@@ -8,7 +8,7 @@ from ealinformer.data.spec import SeriesSpec
 from ealinformer.errors import InputError
 from ealinformer.models import MODELS
 from ealinformer.training import BASICTS_RECIPE, Experiment, Recipe
-from ealinformer.training.launcher import prepare_job
+from ealinformer.training.jobs import prepare_job
 from ealinformer.training.resolve import resolve
 
 SERIES = SeriesSpec(name="TOWN", num_sensors=3, interval_minutes=5, start="2020-01-01", raw_file="town.npz")

@@ -14,7 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from ealinformer.errors import InputError, Interrupted
 from ealinformer.training.checkpoint import load_checkpoint, save_checkpoint
-from ealinformer.training.launcher import Job, train
+from ealinformer.training.jobs import Job
+from ealinformer.training.launcher import train
 from ealinformer.training.runner import ForecastingRunner
 
 NewJob = Callable[..., Job]
@@ -191,9 +192,12 @@ def test_the_line_on_a_resume_says_from_where(
     assert [start["resumed_from"] for start in starts] == [None, "epoch 2, 2 steps of it done, step 8 in all"]
 
 
-def test_tensorboard_shows_every_epoch_once(new_job: NewJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_tensorboard_shows_every_epoch_once(
+    new_job: NewJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
+) -> None:
     job = new_job(tmp_path / "run", *SETTINGS)
-    killed(job, monkeypatch, 3, "_save_model")  # the events of epoch 3 are written, its checkpoint is not
+    killed(job, monkeypatch, epoch, "_save_model")  # the events of that epoch are written, its checkpoint is not
     train(job)
     events = EventAccumulator(str(job.folder / "tensorboard"))
     events.Reload()

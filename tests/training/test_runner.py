@@ -27,7 +27,7 @@ from ealinformer.training.devices import select_devices
 from ealinformer.training.early_stopping import PatientStopping
 from ealinformer.training.history import read_history
 from ealinformer.training.host import host_config
-from ealinformer.training.launcher import Job
+from ealinformer.training.jobs import Job
 from ealinformer.training.metrics import MetricSums
 from ealinformer.training.predictions import target_windows
 from ealinformer.training.ranks import Ranks
