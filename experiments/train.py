@@ -70,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     is_rank = ranks_from_environment() is not None
     if is_rank and given.output_dir is None:
         raise InputError("under torchrun --output-dir has to be given, so that all processes and restarts find the run")
+    if given.resume == "must" and given.output_dir is None:
+        raise InputError("--resume must: --output-dir has to name the run; experiments/runs.py list shows them")
     job = prepare_job(config, CATALOGUE, datasets_dir=given.datasets_dir, folder=given.output_dir, gpus=given.gpus)
     processes = len(given.gpus.split(",")) if given.gpus else given.processes
     if processes > 1 and not is_rank:

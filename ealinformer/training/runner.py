@@ -239,10 +239,11 @@ class ForecastingRunner(ScoringRunner):
         gradients = (p.grad for p in self.model.parameters() if p.grad is not None)
         if self.watch.see(self.state.step, loss, gradients):
             return True
+        complaint = self._complaint(self.state.step, float(loss.detach()))
         if self.state.skipped >= self.run.recipe.skip_nonfinite:
-            raise NotFiniteError(self._complaint(self.state.step, float(loss)))
+            raise NotFiniteError(complaint)
         self.state.skipped += 1
-        self.log.info(f"warning: step skipped, {self._complaint(self.state.step, float(loss))}")
+        self.log.info(f"warning: step skipped, {complaint}")
         self.optimizer.zero_grad()
         return False
 
@@ -290,7 +291,8 @@ class ForecastingRunner(ScoringRunner):
             state = self.state
             place = f"epoch {state.epoch}, step {state.steps_done} of {self.steps_per_epoch}"
             place = "the end of training" if state.finished else place
-            raise Interrupted(int(signal), f"{self.folder / LAST} holds {place}; the same command goes on from there")
+            again = f"the same command with --output-dir {self.folder} goes on from there"
+            raise Interrupted(int(signal), f"{self.folder / LAST} holds {place}; {again}")
 
     def _save(self) -> None:
         self._read_watch()

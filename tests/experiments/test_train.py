@@ -211,6 +211,14 @@ def test_paths_may_hold_spaces_and_umlauts(call, town, tmp_path: Path) -> None:
         (("--recipe", "author"), "unknown recipe 'author'"),
         (("--recipe", ""), "unknown recipe ''; known: short, basicts"),
         (("--gpus", "first"), "--gpus first: different device numbers such as 0 or 0,1 are expected"),
+        (("--processes", "0"), "--processes 0: 1 or more, and not together with --gpus, is expected"),
+        (("--processes", "2", "--gpus", "0"), "--processes 2: 1 or more, and not together with --gpus, is expected"),
+        (("--checkpoint-minutes", "-1"), "--checkpoint-minutes -1.0: 0 or more is expected"),
+        (("--checkpoint-minutes", "nan"), "--checkpoint-minutes nan: 0 or more is expected"),
+        (("--resume", "yes"), "argument --resume: invalid choice: 'yes'"),
+        (("--resume", "must"), "--resume must: --output-dir has to name the run"),
+        (("--set", "dtype=float16"), "dtype of RunConfig: input should be 'float32' or 'float64', got 'float16'"),
+        (("--set", "skip_nonfinite=-1"), "skip_nonfinite of Recipe: input should be greater than or equal to 0"),
         (("--colour", "red"), "unrecognized arguments: --colour red"),
         (("--datasets-dir", "nowhere"), "nowhere/TOWN is not prepared: run  python scripts/prepare_dataset.py TOWN"),
     ],
@@ -400,7 +408,7 @@ def test_ctrl_c_ends_a_run_in_order(start, call, town, tmp_path: Path) -> None:
 
     assert (process.returncode, out) == (130, "")
     assert err.splitlines()[-1].startswith(f"interrupted by SIGINT: {folder / 'last.pt'} holds epoch ")
-    assert err.splitlines()[-1].endswith("; the same command goes on from there")
+    assert err.splitlines()[-1].endswith(f"; the same command with --output-dir {folder} goes on from there")
     assert "Traceback" not in err
     assert read(folder, "run.json")["status"] == "interrupted"
     assert not [path for path in folder.rglob("*") if path.name.startswith(".")]

@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Runs:
 
     root: Path
     datasets: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def command(self, folder: Path, processes: int, *arguments: str) -> list[str]:
         script = [str(ROOT / "experiments" / "train.py"), "-c", str(self.root / "tiny.py")]
@@ -57,7 +58,9 @@ class Runs:
 
     def start(self, command: Sequence[str], **variables: str) -> subprocess.Popen[str]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
-        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT)
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT)
+        self.started.append(process)
+        return process
 
     def train(self, folder: Path, processes: int, *arguments: str) -> str:
         process = self.start(self.command(folder, processes, *arguments))
@@ -67,10 +70,13 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(datasets_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(datasets_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     root = tmp_path_factory.mktemp("ranks")
     (root / "tiny.py").write_text(CONFIG)
-    return Runs(root, datasets_dir)
+    runs = Runs(root, datasets_dir)
+    yield runs
+    for process in runs.started:
+        process.kill()  # of a test that failed; its ranks follow
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +172,7 @@ def test_a_signal_to_the_launcher_saves_once_and_leaves(runs: Runs, tmp_path: Pa
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number, said
     assert said.count("saving and leaving") == 1
-    assert said.count("the same command goes on from there") == 1
+    assert said.count(f"the same command with --output-dir {run} goes on from there") == 1
     assert "Traceback" not in said
     status: dict[str, Any] = json.loads((run / "run.json").read_text())
     assert (status["status"], number.name in status["exit_reason"]) == ("interrupted", True)

@@ -1,5 +1,7 @@
 """The runner: each thing it mends in BasicTS 1.1.0, next to what the stock runner does."""
 
+import inspect
+import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,6 +35,7 @@ from ealinformer.training.predictions import target_windows
 from ealinformer.training.ranks import Ranks
 from ealinformer.training.runner import ForecastingRunner
 from ealinformer.training.scaler import GlobalZScoreScaler
+from ealinformer.training.watch import NotFiniteError
 
 STEPS_PER_EPOCH = 6  # of 234 windows in batches of 40, the last of 34
 NewJob = Callable[..., Job]
@@ -664,3 +667,93 @@ def test_scores_of_one_epoch_do_not_leak_into_the_next(build) -> None:
     """Meters of the host are running means until they are reset."""
     runner = trained_on(build, (100, 1, 1))
     assert [row["val_loss"] for row in runner.history.rows] == [100, 1, 1]
+
+
+# What a training notices
+
+
+def with_bad_steps(build, steps: set[int], what: str, *settings: str) -> tuple[ForecastingRunner, list[str]]:
+    """A runner whose loss or gradients are not finite in some steps, and what it says."""
+
+    runner = build(*settings)
+    said: list[str] = []
+    if what == "gradient":
+        # The loss itself stays finite: its gradient overflows on the way back.
+        def overflow(grad: Tensor) -> Tensor:
+            return grad * math.inf if runner.step in steps else grad
+
+        next(runner.model.parameters()).register_hook(overflow)
+    else:
+        original = runner.loss
+
+        def loss(*arguments: Any, **named: Any) -> Tensor:
+            value = original(*arguments, **named)
+            return value * math.nan if runner.step in steps and runner.model.training else value
+
+        loss.__name__, loss.__signature__ = "loss", inspect.signature(original)  # type: ignore[attr-defined]
+        runner.loss = loss
+    runner.log = logging.getLogger(f"test.{id(runner)}")
+    runner.log.addHandler(Collecting(said))
+    runner.log.setLevel(logging.INFO)
+    return runner, said
+
+
+class Collecting(logging.Handler):
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__()
+        self.lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@pytest.mark.parametrize(("what", "said"), [("loss", "the loss, nan, is"), ("gradient", "a gradient is")])
+def test_a_step_that_is_not_finite_ends_the_run_and_leaves_the_checkpoint_before_it(
+    build, what: str, said: str
+) -> None:
+    runner, _ = with_bad_steps(build, {9}, what)
+    with pytest.raises(NotFiniteError) as error:
+        runner.train()
+    windows = runner.batches.indices_of(2, 2)
+    line = f"{said} not finite in step 9 (epoch 2, step 3 of 6), windows {', '.join(map(str, windows[:8]))} and 32 more"
+    assert str(error.value).startswith(line)
+    assert f"{runner.folder / 'last.pt'} is the last good checkpoint" in str(error.value)
+    state = load_checkpoint(runner.folder / "last.pt")[1]
+    assert state["training"]["step"] == 6
+    assert all(torch.isfinite(tensor).all() for tensor in state["model"].values())
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_few_such_steps_are_skipped_where_the_recipe_says_so(build, what: str) -> None:
+    runner, said = with_bad_steps(build, {3, 9}, what, "skip_nonfinite=2")
+    before = Recorder()
+    runner.callback_handler.callbacks.append(before)
+    runner.train()
+    assert before.optimizer_steps == 2 * STEPS_PER_EPOCH - 2
+    assert runner.state.skipped == 2
+    assert sum(line.startswith("warning: step skipped, ") for line in said) == 2
+    assert all(math.isfinite(row["train_loss"]) for row in runner.history.rows)
+    assert all(torch.isfinite(tensor).all() for tensor in weights(runner).values())
+
+
+def test_one_step_too_many_ends_the_run(build) -> None:
+    runner, _ = with_bad_steps(build, {3, 4, 9}, "loss", "skip_nonfinite=2")
+    with pytest.raises(NotFiniteError, match="step 9 .* 2 such steps may be skipped"):
+        runner.train()
+
+
+def test_on_a_device_that_is_read_seldom_no_checkpoint_is_written_after_such_a_step(build) -> None:
+    runner, _ = with_bad_steps(build, {9}, "loss")
+    runner.watch.at_once = False  # as on a GPU: noticed before the next checkpoint
+    with pytest.raises(
+        NotFiniteError, match=r"the loss or a gradient is not finite in step 9 \(epoch 2, step 3 of 6\)"
+    ):
+        runner.train()
+    assert load_checkpoint(runner.folder / "last.pt")[1]["training"]["step"] == 6
+
+
+def test_divergence_is_said(build) -> None:
+    runner, said = with_bad_steps(build, set(), "loss", "num_epochs=2")
+    runner.callback_handler.callbacks.insert(0, Scripted(1.0, 50.0))
+    runner.train()
+    assert "warning: diverging: validation loss 50 is 50 times the best, 1 in epoch 1" in said
