@@ -1,7 +1,6 @@
 """Checkpoints: written whole, kept twice, read without running code, refused where they do not fit."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,13 @@ from torch import Tensor, nn, optim
 from ealinformer.errors import InputError
 from ealinformer.files import replaced_whole, sync_file
 from ealinformer.training.checkpoint_content import check_evaluation, check_training, difference
-from ealinformer.training.config import MAX_SHOWN, RunConfig, describe
+from ealinformer.training.config import RunConfig, describe
 from ealinformer.training.sealed import read_whole, seal, unseal, write_sealed
 
 FORMAT = 2
 BEST, LAST, PREVIOUS = "best.pt", "last.pt", "previous.pt"
 _SERIES_KEYS = ("num_sensors", "interval_minutes", "channel", "null_value", "split")
-_UNSET = "(not set)"
+_MAX_DETAIL = 80  # characters of a value in a message
 _ADAM_STATE = {"step", "exp_avg", "exp_avg_sq"}
 
 
@@ -122,17 +121,6 @@ def check_fits(path: Path, saved: RunConfig, wanted: RunConfig) -> None:
             raise InputError(f"{path} is a checkpoint for {name} {found}, the config says {expected}{hint}")
 
 
-def compare_run(saved: RunConfig, wanted: RunConfig) -> list[str]:
-    """Every difference between two configs as `recipe.lr 0.001 -> 0.002`; none for equal ones."""
-    # As JSON has them, because a list in a checkpoint was a tuple in the config file.
-    return _differences(_flat(saved.model_dump(mode="json")), _flat(wanted.model_dump(mode="json")))
-
-
-def compare_code(saved: dict[str, str], now: dict[str, str]) -> list[str]:
-    """Every difference between two records of versions, in the same form."""
-    return _differences(saved, now)
-
-
 def load_weights(path: Path, model: nn.Module, state: dict[str, Any]) -> None:
     """Put the weights of a checkpoint into `model`.
 
@@ -199,7 +187,7 @@ def _optimizer_difference(state: dict[str, Any], optimizer: optim.Optimizer) -> 
     for number, (group, wanted) in enumerate(zip(groups, expected, strict=True)):
         found = group.get("params")
         if not isinstance(found, list) or any(type(one) is not int for one in found) or found != wanted["params"]:
-            return f"group {number} is not of the parameters {_shown(wanted['params'])}"
+            return f"group {number} is not of the parameters {str(wanted['params'])[:_MAX_DETAIL]}"
         problem = _settings_difference(group, wanted)
         if problem:
             return f"of group {number}, {problem}"
@@ -242,26 +230,3 @@ def _moments_difference(found: dict[str, Any], parameter: nn.Parameter, optimize
     if steps is not None and (steps.dim() or not steps.dtype.is_floating_point):
         return f"step is {list(steps.shape)} {steps.dtype}, expected one floating-point number"
     return difference(tensors, dict.fromkeys(tensors, parameter))
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        flat.update(_flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value})
-    return flat
-
-
-def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    names = dict.fromkeys((*saved, *now))
-    pairs = [(name, saved.get(name, _UNSET), now.get(name, _UNSET)) for name in names]
-    return [f"{name} {_shown(one)} -> {_shown(two)}" for name, one, two in pairs if not _equal(one, two)]
-
-
-def _equal(one: object, two: object) -> bool:
-    return one == two or (one != one and two != two)  # NaN, as a null value, is not equal to itself
-
-
-def _shown(value: object) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."

@@ -7,8 +7,9 @@ from pydantic import ValidationError
 
 from ealinformer.errors import InputError
 from ealinformer.training import run_folder
-from ealinformer.training.checkpoint import Found, compare_code, compare_run, newest_checkpoint
+from ealinformer.training.checkpoint import Found, newest_checkpoint
 from ealinformer.training.config import RunConfig, describe
+from ealinformer.training.differences import compare_code, compare_run
 
 MODES = ("auto", "never", "must")
 

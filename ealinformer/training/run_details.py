@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from ealinformer.data.spec import SeriesSpec
 from ealinformer.errors import InputError
 from ealinformer.training.config import Experiment, Recipe
+from ealinformer.training.differences import flat
 from ealinformer.training.run_folder import BEST, LAST, PREVIOUS, STATUS, is_run
 from ealinformer.training.runs import DAMAGED, Damage, RunFiles, read_files, summarize, value_at
 
@@ -86,14 +87,6 @@ def check_is_run(folder: Path) -> None:
         raise InputError(f"{folder} {found}, expected the folder of a run")
     if not is_run(folder):
         raise InputError(f"{folder} is not the folder of a run: it holds no {STATUS}")
-
-
-def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested objects as one, their keys joined by dots; lists stay values, empty objects leave nothing."""
-    result: dict[str, Any] = {}
-    for key, value in content.items():
-        result.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
-    return result
 
 
 def settings(config: dict[str, Any]) -> dict[str, dict[str, Any]]:

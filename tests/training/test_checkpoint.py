@@ -26,8 +26,6 @@ from ealinformer.training.checkpoint import (
     LAST,
     PREVIOUS,
     check_fits,
-    compare_code,
-    compare_run,
     keep_checkpoint,
     load_checkpoint,
     load_lr_scheduler,
@@ -37,6 +35,7 @@ from ealinformer.training.checkpoint import (
     parse_checkpoint,
     save_checkpoint,
 )
+from ealinformer.training.differences import compare_code, compare_run
 from ealinformer.training.sealed import read_sealed, write_sealed
 
 LIMIT = 20_000  # bytes, less than a checkpoint of `model()`

@@ -738,7 +738,7 @@ def test_a_few_such_steps_are_skipped_where_the_recipe_says_so(build, what: str)
 
 def test_one_step_too_many_ends_the_run(build) -> None:
     runner, _ = with_bad_steps(build, {3, 4, 9}, "loss", "skip_nonfinite=2")
-    with pytest.raises(NotFiniteError, match="step 9 .* 2 such steps may be skipped"):
+    with pytest.raises(NotFiniteError, match=r"step 9 .* 2 such steps may be skipped"):
         runner.train()
 
 
