@@ -4,12 +4,19 @@ import difflib
 import signal
 from collections.abc import Iterable
 
+_LONGEST = 900  # characters of a message
+
 
 class InputError(ValueError):
     """A file, config, argument or checkpoint cannot be used: command lines exit with status 2.
 
-    The message is a single line that names the thing, says what was found and what was expected.
+    The message is a single line that names the thing, says what was found and what was expected. Line ends and what a
+    terminal would obey are written out, and the middle of a long one is left out: files and arguments are quoted in it.
     """
+
+    def __init__(self, message: str) -> None:
+        line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message)
+        super().__init__(line if len(line) <= _LONGEST else f"{line[: _LONGEST - 205]} ... {line[-200:]}")
 
 
 class Interrupted(KeyboardInterrupt):

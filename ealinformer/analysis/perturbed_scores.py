@@ -95,7 +95,7 @@ class KeptScores:
         self._content: dict[str, Any] = {"belongs_to": json.loads(json.dumps(belongs_to)), "scores": {}}
         if path is not None and path.is_file():
             found = read_json(path)
-            if found.get("belongs_to") == self._content["belongs_to"]:
+            if found.get("belongs_to") == self._content["belongs_to"] and isinstance(found.get("scores"), dict):
                 self._content = found
 
     @property

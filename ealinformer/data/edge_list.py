@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ealinformer.data.files import decoding, read_text
+from ealinformer.data.files import decoding, first_repeated, read_text, shown
 from ealinformer.errors import InputError
 
 _HEADERS = (["from", "to", "cost"], ["from", "to", "distance"], ["from", "to"])
 _EXPECTED = "an edge list with header 'from,to,cost', 'from,to,distance' or 'from,to'"
-_LINE_END = re.compile(r"\r*\n|\r")  # the published PEMS03 file ends its lines in CR CR LF
+# The published PEMS03 file ends its lines in CR CR LF. A row of CRs is looked at once, from its first.
+_LINE_END = re.compile(r"(?:(?<!\r)\r+)?\n|\r")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +44,9 @@ def check_ids(path: Path, ids: Sequence[str], num_sensors: int) -> None:
     """Raise InputError unless `ids` are `num_sensors` different ones."""
     if len(ids) != num_sensors:
         raise InputError(f"{path}: found {len(ids)} sensor ids; expected {num_sensors}, one for each sensor")
-    if len(set(ids)) < len(ids):
-        twice = next(name for place, name in enumerate(ids) if name in ids[:place])
-        raise InputError(f"{path}: sensor id {twice!r} occurs twice; expected {num_sensors} different ids")
+    twice = first_repeated(ids)
+    if twice is not None:
+        raise InputError(f"{path}: sensor id {shown(twice)} occurs twice; expected {num_sensors} different ids")
 
 
 def read_edge_list(path: Path, num_sensors: int, ids: Sequence[str] | None) -> EdgeList:

@@ -94,12 +94,12 @@ def load_graph(path: Path) -> Graph:
     kind = str(weights)
     if kind not in get_args(Weights):
         raise InputError(f"{path}: the weights are {kind[:40]!r}; expected one of {', '.join(get_args(Weights))}")
-    if shape.shape != (2,) or indices.dtype.kind != "i" or indptr.dtype.kind != "i":
+    if shape.shape != (2,) or any(array.dtype.kind != "i" for array in (shape, indices, indptr)):
         raise InputError(f"{path}: shape, indices or indptr are not whole numbers; expected a graph of save_graph")
     _check_square(path, tuple(shape.tolist()), int(shape[0]))
     with decoding(path, "a graph written by save_graph"):
         adjacency = sparse.csr_array((_checked_weights(path, data), indices, indptr), shape=tuple(shape.tolist()))
-        adjacency.check_format(full_check=True)  # an index out of range would make scipy read beyond its arrays
+        _check_layout(path, adjacency)
     return Graph(adjacency, kind)  # type: ignore[arg-type]
 
 
@@ -112,13 +112,14 @@ def _from_edges(edges: EdgeList, num_sensors: int) -> Graph:
 
 
 def _read_npz(path: Path, num_sensors: int) -> Graph:
-    keys = npz_keys(path)
+    wanted = 8 * num_sensors**2  # a dense matrix of a few roads packs several hundredfold
+    keys = npz_keys(path, wanted=wanted)
     if set(_SAVED) <= set(keys):
         graph = load_graph(path)
         _check_square(path, graph.adjacency.shape, num_sensors)
         return graph
     if "format" not in keys:
-        return _from_matrix(path, main_array(path), num_sensors)
+        return _from_matrix(path, main_array(path, wanted=wanted), num_sensors)
     expected = "a matrix that scipy.sparse.save_npz wrote in csr, csc or coo format"
     with decoding(path, expected):
         matrix = sparse.load_npz(path)
@@ -126,10 +127,17 @@ def _read_npz(path: Path, num_sensors: int) -> Graph:
             raise InputError(f"{path}: is a sparse matrix in {matrix.format} format; expected {expected}")
         _check_square(path, matrix.shape, num_sensors)
         if matrix.format != "coo":
-            matrix.check_format(full_check=True)  # an index out of range would make scipy read beyond its arrays
+            _check_layout(path, matrix)
         adjacency = sparse.csr_array(matrix)
         adjacency.sum_duplicates()
     return _from_sparse(path, adjacency)
+
+
+def _check_layout(path: Path, matrix: sparse.csr_array | sparse.csc_array) -> None:
+    """An index out of range, or rows that end before they begin, would make scipy read and write beyond its arrays."""
+    matrix.check_format(full_check=True)  # looks at nothing where the last row says that there are no entries
+    if (np.diff(matrix.indptr) < 0).any():
+        raise InputError(f"{path}: a row of the sparse matrix ends before it begins; expected rows in order")
 
 
 def _from_matrix(path: Path, matrix: np.ndarray, num_sensors: int) -> Graph:

@@ -11,10 +11,11 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from ealinformer.data.files import decoding, require_file
+from ealinformer.data.files import bare, check_unpacked, decoding, require_file, shown
 from ealinformer.data.raw_series import RawSeries, check_filled, check_unique, float_dtype
 from ealinformer.errors import InputError
 
+_MAX_COLUMNS = 1_000_000
 _EXPECTED = "a pandas HDF5 file in 'fixed' format, without blosc compression"
 
 
@@ -35,7 +36,7 @@ def _only_frame(path: Path, file: h5py.File) -> h5py.Group:
     if len(frames) == 1:
         return frames[0]
     if frames:
-        names = ", ".join(frame.name for frame in frames)
+        names = ", ".join(bare(frame.name) for frame in frames[:8])
         raise InputError(f"{path}: holds {len(frames)} frames ({names}); expected one")
     if any(_text(group.attrs.get("pandas_type", "")) == "frame_table" for group in groups):
         raise InputError(f"{path}: is in pandas' 'table' format; expected the 'fixed' one, as DataFrame.to_hdf writes")
@@ -45,6 +46,8 @@ def _only_frame(path: Path, file: h5py.File) -> h5py.Group:
 def _read_frame(path: Path, frame: h5py.Group) -> RawSeries:
     columns = _labels(path, frame["axis0"])
     check_unique(path, columns)
+    if frame["axis1"].ndim != 1:
+        raise InputError(f"{path}: axis1 has shape {list(frame['axis1'].shape)}; expected one time for each row")
     if "shape" in frame["axis1"].attrs:  # pandas stores an empty axis as one made-up entry and the shape
         check_filled(path, 0, len(columns))
     times = _times(path, frame["axis1"])
@@ -57,20 +60,24 @@ def _values(path: Path, frame: h5py.Group, columns: list[str]) -> np.ndarray:
     """Values `[T, N]` of all blocks, put in the order of `columns`."""
     num_steps = frame["axis1"].shape[0]
     position = {name: number for number, name in enumerate(columns)}
-    blocks = []
+    blocks: list[list[str]] = []
     for number in range(_num_blocks(frame)):
         items = _labels(path, frame[f"block{number}_items"])
         unknown = [name for name in items if name not in position]
         if unknown:
-            raise InputError(f"{path}: block {number} holds column {unknown[0]!r}; expected only columns of axis0")
-        blocks.append(([position[name] for name in items], _block(path, frame, number, items, num_steps)))
-    filled = sorted(place for places, _ in blocks for place in places)
+            raise InputError(f"{path}: block {number} holds column {shown(unknown[0])}; expected only columns of axis0")
+        blocks.append(items)
+        if sum(map(len, blocks)) > len(columns):
+            break
+    filled = sorted(position[name] for items in blocks for name in items)
     if filled != list(range(len(columns))):
         raise InputError(f"{path}: the blocks hold {len(filled)} columns; expected each of {len(columns)} once")
-    dtypes = {float_dtype(block.dtype) for _, block in blocks}
+    # Only now are values read, each of them once: many blocks can be one and the same in the file.
+    dtypes = {float_dtype(_stored(path, frame, number, items, num_steps).dtype) for number, items in enumerate(blocks)}
+    check_unpacked(path, num_steps * len(columns) * (4 if dtypes == {np.dtype(np.float32)} else 8), _EXPECTED)
     values = np.empty((num_steps, len(columns)), np.float32 if dtypes == {np.dtype(np.float32)} else np.float64)
-    for places, block in blocks:
-        values[:, places] = block
+    for number, items in enumerate(blocks):
+        values[:, [position[name] for name in items]] = _block(frame, number)
     return values
 
 
@@ -81,26 +88,34 @@ def _num_blocks(frame: h5py.Group) -> int:
     return number
 
 
-def _block(path: Path, frame: h5py.Group, number: int, items: list[str], num_steps: int) -> np.ndarray:
-    """Values `[T, len(items)]` of one block."""
+def _stored(path: Path, frame: h5py.Group, number: int, items: list[str], num_steps: int) -> h5py.Dataset:
+    """The dataset of one block, `[T, len(items)]` when it is read by `_block`."""
     stored = frame[f"block{number}_values"]
     if stored.dtype.kind not in "fiu":
-        raise InputError(f"{path}: column {items[0]!r} has dtype {stored.dtype}; expected integers or floats")
-    # pandas keeps a block as [items, T] and marks that it stored the transpose, which it has always done so far.
-    block = stored[()] if stored.attrs.get("transposed", True) else stored[()].T
-    if block.shape != (num_steps, len(items)):
-        found = list(block.shape)
+        raise InputError(f"{path}: column {shown(items[0])} has dtype {stored.dtype}; expected integers or floats")
+    found = list(stored.shape) if _is_turned(stored) else list(stored.shape)[::-1]
+    if found != [num_steps, len(items)]:
         raise InputError(f"{path}: block {number} has shape {found}; expected {[num_steps, len(items)]}")
-    return block
+    return stored
+
+
+def _is_turned(stored: h5py.Dataset) -> bool:
+    # pandas keeps a block as [items, T] and marks that it stored the transpose, which it has always done so far.
+    return bool(stored.attrs.get("transposed", True))
+
+
+def _block(frame: h5py.Group, number: int) -> np.ndarray:
+    stored = frame[f"block{number}_values"]
+    return stored[()] if _is_turned(stored) else stored[()].T
 
 
 def _labels(path: Path, dataset: h5py.Dataset) -> list[str]:
-    labels = dataset[()].tolist() if dataset.ndim == 1 else [None]
-    if not all(isinstance(label, int | str | bytes) for label in labels):
-        raise InputError(
-            f"{path}: {dataset.name} holds {dataset.dtype} {list(dataset.shape)}; expected numbers or names"
-        )
-    return [_text(label) for label in labels]
+    # Names of any length, which pandas does not write, could each be the whole file.
+    if dataset.ndim != 1 or dataset.dtype.kind not in "iuS" or dataset.size > _MAX_COLUMNS:
+        held = f"{str(dataset.dtype)[:40]} {list(dataset.shape)}"
+        raise InputError(f"{path}: {bare(dataset.name)} holds {held}; expected numbers or names")
+    check_unpacked(path, dataset.size * dataset.dtype.itemsize, _EXPECTED)
+    return [_text(label) for label in dataset[()].tolist()]
 
 
 def _times(path: Path, index: h5py.Dataset) -> np.ndarray | None:
@@ -109,13 +124,15 @@ def _times(path: Path, index: h5py.Dataset) -> np.ndarray | None:
     if not kind.startswith("datetime64"):
         return None
     unit = kind.removeprefix("datetime64").strip("[]") or "ns"  # the unit is not named in files of older pandas
-    if index.dtype.kind != "i" or index.ndim != 1 or unit not in ("s", "ms", "us", "ns"):
-        raise InputError(f"{path}: {index.name} holds {index.dtype} as {kind!r}; expected int64 nanoseconds")
+    if index.dtype.kind != "i" or index.dtype.itemsize != 8 or unit not in ("s", "ms", "us", "ns"):
+        held = f"{str(index.dtype)[:40]} as {shown(kind)}"
+        raise InputError(f"{path}: {bare(index.name)} holds {held}; expected int64 nanoseconds")
+    check_unpacked(path, 8 * index.size, _EXPECTED)
     times = pd.DatetimeIndex(index[()].astype(np.int64).view(f"datetime64[{unit}]"))
     if "tz" in index.attrs:
         times = times.tz_localize("UTC").tz_convert(_text(index.attrs["tz"])).tz_localize(None)
     if times.hasnans:
-        raise InputError(f"{path}: a row of {index.name} has no time; expected one for each row")
+        raise InputError(f"{path}: a row of {bare(index.name)} has no time; expected one for each row")
     return times.as_unit("ns").to_numpy()
 
 

@@ -12,6 +12,7 @@ A pickle is a program. Three things keep this one harmless:
 import io
 import math
 import pickle
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -76,8 +77,10 @@ class _Dtype:
     """What a pickle says of a dtype: a numeric type code and a byte order, nothing else."""
 
     def __init__(self, code: object, *_: object) -> None:
+        # Only text is shown: a list of lists of lists, each there twice, would be written out without end.
         if not isinstance(code, str) or code not in _NUMERIC:
-            raise pickle.UnpicklingError(f"an array of dtype {str(code)[:20]!r}, not of numbers")
+            found = repr(code[:20]) if isinstance(code, str) else f"({type(code).__name__})"
+            raise pickle.UnpicklingError(f"an array of dtype {found}, not of numbers")
         self.code = code
         self.order = "="
 
@@ -119,7 +122,8 @@ class _Array:
 
 
 def _is_shape(shape: object) -> TypeGuard[tuple[int, ...]]:
-    return isinstance(shape, tuple) and all(isinstance(size, int) and size >= 0 for size in shape)
+    # Bounded because the product of many large numbers takes gigabytes and minutes.
+    return isinstance(shape, tuple) and len(shape) <= 8 and all(isinstance(n, int) and 0 <= n < 2**63 for n in shape)
 
 
 _NDARRAY = object()  # stands for numpy.ndarray, of which a pickle only passes the name on
@@ -209,6 +213,13 @@ class _ArrayUnpickler(pickle._Unpickler):
         target.record(state)
 
     dispatch[pickle.BUILD[0]] = _load_build
+
+    def _load_bytearray(self) -> None:
+        # As many bytes as there are: Python's own makes room for as many as the file says.
+        (size,) = struct.unpack("<Q", self.read(8))  # type: ignore[attr-defined]
+        self.stack.append(bytearray(self.read(size)))  # type: ignore[attr-defined]
+
+    dispatch[pickle.BYTEARRAY8[0]] = _load_bytearray
 
     def _load_dict(self) -> None:
         _check_keys(self.stack[::2])

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic takes typing's own only from Python 3.12 on
 
+from ealinformer.data.files import bare, shown
 from ealinformer.data.spec import SeriesSpec
 from ealinformer.errors import InputError
 
@@ -153,16 +154,16 @@ def read_meta(directory: Path) -> Meta:
     path = directory / META_FILE
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON: {_one_line(error)}") from error
     found = fields.get("format") if isinstance(fields, dict) else None
     if found != FORMAT_VERSION:
-        raise InputError(f"{path} has format {found!r}, expected {FORMAT_VERSION}: prepare the series again")
+        raise InputError(f"{path} has format {shown(found)}, expected {FORMAT_VERSION}: prepare the series again")
     try:
         return _META.validate_python(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(key) for key in first["loc"])
+        where = bare(".".join(str(key) for key in first["loc"]))
         raise InputError(f"{path} is damaged: {where}: {first['msg']}") from error
 
 

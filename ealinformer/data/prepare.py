@@ -108,7 +108,7 @@ def _is_ours(target: Path) -> bool:
     """BasicTS's own scripts write a meta.json too, without a format."""
     try:
         return "format" in json.loads((target / META_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return False
 
 

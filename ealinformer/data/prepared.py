@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from ealinformer.data.files import read_text
+from ealinformer.data.files import check_promise, read_text
 from ealinformer.data.graphs import Graph, load_graph
 from ealinformer.data.meta import (
     GRAPH_FILE,
@@ -119,6 +119,8 @@ class PreparedSeries:
             raise ValueError(f"split is {split!r}, expected one of {', '.join(SPLITS)}")
         path = self.directory / f"{split}_{what}.npy"
         try:
+            with path.open("rb") as file:
+                check_promise(path, file, path.stat().st_size, "a .npy file with a numeric array")
             array = np.lib.format.open_memmap(path, mode="r")
         except Exception as error:  # numpy reads a damaged header with Python's own parser, which has errors of its own
             reason = " ".join(str(error).split()) or type(error).__name__

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ealinformer.data.files import first_repeated, shown
 from ealinformer.errors import InputError
 
 
@@ -44,7 +45,6 @@ def check_filled(path: Path, num_steps: int, num_sensors: int) -> None:
 
 def check_unique(path: Path, sensor_ids: Sequence[str]) -> None:
     """Raise InputError when two columns carry the same sensor id."""
-    if len(set(sensor_ids)) < len(sensor_ids):
-        seen: set[str] = set()
-        twice = next(name for name in sensor_ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise InputError(f"{path}: column {twice!r} occurs twice; expected one column for each sensor")
+    twice = first_repeated(sensor_ids)
+    if twice is not None:
+        raise InputError(f"{path}: column {shown(twice)} occurs twice; expected one column for each sensor")

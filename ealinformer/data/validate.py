@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ealinformer.data.files import bare, first_repeated
 from ealinformer.data.meta import SPLITS, Split
 from ealinformer.data.spec import SeriesSpec
 from ealinformer.data.statistics import count_missing, row_blocks
@@ -93,14 +94,14 @@ def check_ids(listed: list[str] | None, in_file: list[str] | None, num_sensors: 
         return None
     if len(ids) != num_sensors:
         raise InputError(f"{path} names {len(ids)} sensors, expected num_sensors={num_sensors}")
-    twice = next((sensor for sensor in ids if ids.count(sensor) > 1), None) if len(set(ids)) < len(ids) else None
+    twice = first_repeated(ids)
     if twice is not None:
-        raise InputError(f"{path} names sensor {twice} twice, expected {num_sensors} different ids")
+        raise InputError(f"{path} names sensor {bare(twice)} twice, expected {num_sensors} different ids")
     if listed is not None and in_file is not None and listed != in_file and set(listed) == set(in_file):
         column = next(i for i, (a, b) in enumerate(zip(listed, in_file, strict=True)) if a != b)
+        here, there = bare(listed[column]), bare(in_file[column])
         raise InputError(
-            f"{path} has sensor {listed[column]} in column {column}, the series has {in_file[column]} there: "
-            "expected the same order"
+            f"{path} has sensor {here} in column {column}, the series has {there} there: expected the same order"
         )
     return ids
 

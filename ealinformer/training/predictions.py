@@ -1,11 +1,11 @@
 """Forecasts of a split in one file, with what is needed to read it alone."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from ealinformer.data.files import npz_keys, read_npz
 from ealinformer.data.meta import SPLITS, Split
 from ealinformer.data.prepared import PreparedSeries
 from ealinformer.errors import InputError
@@ -41,11 +41,7 @@ def read_predictions(path: Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: the file is not there or damaged.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read as predictions: {error}") from error
+    return {name: read_npz(path, name) for name in npz_keys(path)}
 
 
 def check_path(path: Path) -> None:

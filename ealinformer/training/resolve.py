@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from ealinformer.errors import InputError, suggestion
 from ealinformer.training.config import Experiment, Recipe, RunConfig, describe
@@ -45,7 +46,7 @@ def resolve(
             hint = suggestion(key, [*Recipe.model_fields, *RUN_KEYS])
             raise InputError(f"--set {setting}: unknown key {key!r}{hint}; a field of the model is set as model.{key}")
     try:
-        return RunConfig(
+        resolved = RunConfig(
             **run,
             model=experiment.model if model is None else model,
             model_params=model_params,
@@ -54,6 +55,12 @@ def resolve(
         )
     except ValidationError as error:
         raise InputError(describe(error)) from error
+    try:
+        RunConfig.model_validate_json(resolved.model_dump_json())  # as checkpoints and the run's folder keep it
+    except (PydanticSerializationError, ValueError) as error:
+        said = str(error).splitlines()
+        raise InputError(f"the run cannot be kept as JSON: {said[-2 if len(said) > 1 else 0].strip()}") from error
+    return resolved
 
 
 def _parse(setting: str) -> tuple[str, Any]:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import time
 from pathlib import Path
 
 import numpy as np
@@ -376,3 +377,45 @@ def test_published_edge_lists(name: str, num_sensors: int, num_edges: int, store
 def test_published_pems_bay_matrix() -> None:
     graph = read_graph(Path(os.environ["EALINFORMER_RAW_DIR"]) / "graphs" / "adj_mx_bay.pkl", 325)
     assert (graph.weights, graph.num_edges) == ("affinity", 2369)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [[np.nan, np.nan], [np.inf, np.inf], ["a", "b"], [2.0, 2.0], np.array([2, 2], "datetime64[s]"), [2 + 1j, 2]],
+)
+def test_a_saved_shape_that_is_no_shape_is_refused(tmp_path: Path, shape: object) -> None:
+    parts = {"data": np.ones(1, np.float32), "indices": np.zeros(1, np.int32), "indptr": np.array([0, 1, 1], np.int32)}
+    np.savez(tmp_path / "graph.npz", **parts, shape=np.array(shape), weights=np.array("binary"))
+    with pytest.raises(InputError, match="are not whole numbers"):
+        load_graph(tmp_path / "graph.npz")
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "saved"])
+def test_rows_that_end_before_they_begin_do_not_reach_scipy(tmp_path: Path, form: str) -> None:
+    # scipy looks at nothing here, since the last entry says that the matrix is empty, and then writes out of bounds.
+    path, indptr = tmp_path / "graph.npz", np.array([0, 2, 0], np.int32)
+    parts = {"data": np.ones(2, np.float32), "indices": np.array([0, 1], np.int32), "indptr": indptr, "shape": [2, 2]}
+    np.savez(path, **parts, **({"weights": "binary"} if form == "saved" else {"format": form.encode()}))
+    with pytest.raises(InputError, match="ends before it begins"):
+        read_graph(path, 2)
+
+
+def test_a_dense_matrix_of_many_sensors_may_pack_as_well_as_it_does(tmp_path: Path) -> None:
+    path, matrix = tmp_path / "graph.npz", np.zeros((6000, 6000), np.float32)
+    matrix[0, 1] = 1
+    np.savez_compressed(path, matrix)
+    assert read_graph(path, 6000).num_edges == 1
+    with pytest.raises(InputError, match="would unpack to 144,000,"):
+        read_graph(path, 100)
+
+
+def test_ids_and_line_ends_without_number_are_read_in_time(tmp_path: Path) -> None:
+    start = time.process_time()
+    ids = tmp_path / "ids.txt"
+    ids.write_text("\n".join(map(str, [*range(100_000), 99_999])))
+    with pytest.raises(InputError, match="'99999' occurs twice"):
+        read_ids(ids)
+    edges = tmp_path / "graph.csv"
+    edges.write_bytes(b"from,to\n" + b"\r" * 500_000 + b"0,1\n")
+    assert read_graph(edges, 2).num_edges == 1
+    assert time.process_time() - start < 5

@@ -5,6 +5,7 @@ import os
 import pickle
 import struct
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -295,3 +296,23 @@ def test_a_damaged_file_is_read_or_refused(
     with contextlib.suppress(InputError):  # any other exception fails the test
         _, matrix = read_adjacency_pickle(path)
         assert matrix.dtype.kind in "fiub"
+
+
+def test_lists_that_double_and_sizes_that_multiply_are_refused_at_once(tmp_path: Path) -> None:
+    start = time.process_time()
+    doubled = b"]q\x00" + b"".join(b"](h" + bytes([k, ord("h"), k]) + b"eq" + bytes([k + 1]) for k in range(60))
+    assert "dtype (list)" in refusal(written(tmp_path, doubled + DTYPE + b"(h\x3ctR."))
+    large = b"\x8b" + struct.pack("<I", 100_000) + b"\xff" * 99_999 + b"\x7fq\x00"  # a whole number of 100 kB
+    refusal(written(tmp_path, large + b"0" + array_state(b"h\x00" * 50_000, b"S'aaaa'\n")))
+    assert time.process_time() - start < 5
+
+
+def test_a_length_beyond_the_file_takes_no_memory(tmp_path: Path) -> None:
+    # Python's own reader makes room for the 2 GiB first.
+    message = refusal(written(tmp_path, b"\x80\x05\x96" + struct.pack("<Q", 2**31) + b"abcd."))
+    assert "MemoryError" not in message
+    tracemalloc.start()
+    refusal(written(tmp_path, b"\x80\x05\x96" + struct.pack("<Q", 2**31) + b"abcd."))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20

@@ -3,6 +3,8 @@
 import os
 import pickle
 import sys
+import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -455,3 +457,126 @@ def test_published_pems08() -> None:
     assert series.values[:6, 0].tolist() == [133, 114, 140, 106, 117, 110]
     assert (series.values.min(), series.values.max(), (series.values == 0).sum()) == (0, 1147, 10_560)
     assert "has 1 channel" in refusal(path, 1)
+
+
+def npy_header(shape: tuple[int, ...], kind: str) -> bytes:
+    words = repr({"descr": kind, "fortran_order": False, "shape": shape}).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(words).to_bytes(2, "little") + words
+
+
+@pytest.mark.parametrize("shape", [(2**31, 3), (2**62, 2**62), (2**32, 2**32), (-1, -1)])
+@pytest.mark.parametrize("kind", ["<f8", "|S2000000000"])
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_a_header_that_promises_more_than_the_file_holds_takes_no_memory(
+    tmp_path: Path, shape: tuple[int, ...], kind: str, suffix: str
+) -> None:
+    path = tmp_path / f"series.{suffix}"
+    content = npy_header(shape, kind) + bytes(64)
+    if suffix == "npy":
+        path.write_bytes(content)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("data", content)  # numpy knows an array by its first bytes, not by its name
+    assert "64 bytes follow" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("version", "found"), [(b"\2\0", "says 4,294,967,295 bytes of itself"), (b"\xff\xff", "version (255, 255)")]
+)
+def test_a_header_longer_than_the_file_takes_no_memory(tmp_path: Path, version: bytes, found: str) -> None:
+    path = tmp_path / "series.npy"
+    path.write_bytes(b"\x93NUMPY" + version + b"\xff" * 4 + npy_header((1, 1), "<f8"))
+    assert found in refusal(path)
+
+
+def test_archives_that_unpack_without_measure_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "series.npz"
+    np.savez_compressed(path, data=np.zeros((1000, 1000), np.int8))
+    read_series(path)  # a small one may hold what it likes
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("data.npy", "w") as file:
+        file.write(npy_header((140 * 1024, 1024), "|i1"))
+        for _ in range(140):
+            file.write(bytes(2**20))
+    assert "would unpack to 146,800," in refusal(path)
+    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        with zipfile.ZipFile(path, "w", method) as archive:
+            archive.writestr("data.npy", npy_header((1, 1), "|i1") + b"a")
+        assert "packed as numpy packs none" in refusal(path)
+
+
+def test_hdf5_datasets_larger_than_memory_are_refused_unread(tmp_path: Path) -> None:
+    def grow(rows: int, name: str) -> Callable[[h5py.Group], object]:
+        def change(group: h5py.Group) -> None:
+            width = () if name == "axis1" else (3,)
+            kind = "i8" if name == "axis1" else "f4"
+            kept = dict(group[name].attrs)
+            del group[name]
+            group.create_dataset(name, shape=(rows, *width), dtype=kind, chunks=(1, *width)).attrs.update(kept)
+
+        return change
+
+    assert "has shape [1099511627776, 3]" in refusal(h5_file(tmp_path, change=grow(2**40, "block0_values")))
+    assert "would unpack to 8,796,093,022,208 bytes" in refusal(h5_file(tmp_path, change=grow(2**40, "axis1")))
+
+    def both(group: h5py.Group) -> None:
+        grow(2**40, "axis1")(group)
+        grow(2**40, "block0_values")(group)
+        del group["axis1"].attrs["kind"]
+
+    assert "would unpack to 13,194,139,533,312 bytes" in refusal(h5_file(tmp_path, change=both))
+
+
+def test_hdf5_blocks_that_are_one_dataset_are_read_once_at_most(tmp_path: Path) -> None:
+    def repeat(group: h5py.Group) -> None:
+        for number in range(1, 4):
+            group[f"block{number}_items"], group[f"block{number}_values"] = (
+                group["block0_items"],
+                group["block0_values"],
+            )
+
+    assert "the blocks hold 6 columns; expected each of 3 once" in refusal(h5_file(tmp_path, change=repeat))
+
+
+def test_hdf5_names_of_any_length_are_refused(tmp_path: Path) -> None:
+    def change(group: h5py.Group) -> None:
+        del group["axis0"]
+        group.create_dataset("axis0", data=IDS, dtype=h5py.string_dtype())
+
+    assert "/speed/axis0 holds object [3]; expected numbers or names" in refusal(h5_file(tmp_path, change=change))
+
+
+def test_parquet_that_repeats_a_value_a_million_times_is_refused_unread(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "series.parquet"
+
+    def write(rows: int, value: object, kind: object) -> int:
+        times = pa.repeat(pa.scalar(0, pa.timestamp("ns")), rows)
+        parquet.write_table(pa.table({"time": times, "a": pa.repeat(pa.scalar(value, kind), rows)}), path)
+        return path.stat().st_size
+
+    assert write(9_000_000, 0.5, pa.float64()) < 2**20
+    assert "would unpack to 144,000,000 bytes" in refusal(path)
+    assert write(1_000_000, True, pa.bool_()) < 2**20  # pandas may make Python objects of these
+    assert "would unpack to 136,000,000 bytes" in refusal(path)
+    write(2, [1.0], pa.list_(pa.float64()))
+    assert "column 'a' has type 'list<" in refusal(path)
+
+
+def test_parquet_reads_a_text_that_is_repeated_once(tmp_path: Path) -> None:
+    stamps = [str(time) for time in TIMES]
+    check(read_series(parquet_file(tmp_path, frame().set_axis(pd.Index(stamps, name="time"))), time_column="time"))
+    path = parquet_file(tmp_path, frame().assign(s2="closed" * 100_000, time=stamps).set_index("time"))
+    assert "column 's2' holds 'closedclosed" in refusal(path)
+
+
+def test_a_table_of_more_columns_than_pandas_bears_is_refused(tmp_path: Path) -> None:
+    start = time.process_time()
+    assert "has 150001 columns" in refusal(text_file(tmp_path, "t," + ",".join(map(str, range(150_000))) + "\n"))
+    assert time.process_time() - start < 5
+
+
+def test_what_a_file_says_cannot_break_or_flood_the_line(tmp_path: Path) -> None:
+    assert refusal(text_file(tmp_path, f"time,{'a' * 90_000}\n2018-01-01,x\n")).count("a") < 200
+    assert "?" in refusal(text_file(tmp_path, 'time,a\n2018-01-01 00:00:00,1\n"2018\x1b[2J\u2028",1\n'))
+    assert refusal(text_file(tmp_path, 'time,a\n2018-01-01 00:00:00,1\n"2018\x1b[2J\u2028",1\n')).isprintable()
