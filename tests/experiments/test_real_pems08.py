@@ -2,9 +2,14 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
+import torch
+
+from ealinformer.training.checkpoint import load_checkpoint
+from ealinformer.training.runner import ForecastingRunner
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ("-c", str(ROOT / "configs" / "PEMS08.py"))
@@ -43,13 +48,47 @@ def test_the_floor_is_the_published_one(call, datasets: Path) -> None:
     assert rows == [["last value", "25.3000"], ["weekly profile", "23.2706"], ["historical inertia", "34.7152"]]
 
 
-def test_a_training_scores_all_windows_of_the_test_part(call, datasets: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def arguments(datasets: Path) -> tuple[object, ...]:
     widths = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
-    options = ("--max-steps", 2, "--output-dir", tmp_path / "run", *widths)
-    done = call("train", *CONFIG, "--datasets-dir", datasets, *options)
+    return (*CONFIG, "--datasets-dir", datasets, "--max-steps", 3, *widths)
+
+
+@pytest.fixture(scope="module")
+def straight(call, arguments: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short training that ran through."""
+    folder = tmp_path_factory.mktemp("straight") / "run"
+    done = call("train", *arguments, "--output-dir", folder)
     assert done.status == 0, done.err
     assert "ELinFormer on PEMS08: test part, 3549 windows, epoch 1" in done.err
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert (metrics["windows"], metrics["steps"], len(metrics["horizons"])) == (3549, 2, 12)
+    assert "17,856 steps x 170 sensors; missing " in done.err
+    return folder
+
+
+def test_a_training_scores_all_windows_of_the_test_part(straight: Path) -> None:
+    metrics = json.loads((straight / "metrics.json").read_text())
+    assert (metrics["windows"], metrics["steps"], len(metrics["horizons"])) == (3549, 3, 12)
     assert 0 < metrics["average"]["MAE"] < 250
     assert not metrics["simulated"]
+
+
+def test_a_training_that_was_stopped_gives_the_same_numbers(
+    call, arguments: tuple[object, ...], straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = ForecastingRunner._train_step
+
+    def stopped(self: ForecastingRunner, *batch: object) -> None:
+        step(self, *batch)
+        if self.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ForecastingRunner, "_train_step", stopped)
+        assert call("train", *arguments, "--output-dir", tmp_path / "run").status == 143
+    done = call("train", *arguments, "--output-dir", tmp_path / "run")
+    assert done.status == 0, done.err
+    assert "epoch 1, 2 steps of it done, step 2 in all" in done.err
+    metrics, expected = (json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "run", straight))
+    assert metrics["horizons"] == expected["horizons"]  # to the last digit
+    one, two = (load_checkpoint(folder / "last.pt")[1]["model"] for folder in (tmp_path / "run", straight))
+    assert all(torch.equal(one[name], two[name]) for name in one)
