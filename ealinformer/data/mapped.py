@@ -25,16 +25,3 @@ def drop_pages(array: np.ndarray) -> None:
     mapped = mapping(array)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
-
-
-def fetch_rows(array: np.memmap, first: int, stop: int) -> None:
-    """Ask for the rows `first` to `stop` of a C-ordered array at once; they would be read page by page otherwise."""
-    mapped = mapping(array)
-    if mapped is None or not hasattr(mmap, "MADV_WILLNEED"):
-        return
-    in_map = array.offset % mmap.ALLOCATIONGRANULARITY  # maps begin at whole pages
-    begin = in_map + first * array.strides[0]
-    begin -= begin % mmap.PAGESIZE
-    end = min(in_map + stop * array.strides[0], len(mapped))
-    if end > begin:
-        mapped.madvise(mmap.MADV_WILLNEED, begin, end - begin)

@@ -217,6 +217,8 @@ def _same_kind(found: object, expected: object) -> bool:
         return isinstance(found, float | int) and not isinstance(found, bool)
     if type(found) is not type(expected):
         return False
+    if isinstance(found, dict) and isinstance(expected, dict):  # the milestones of a learning rate schedule
+        return found.keys() == expected.keys() and all(_same_kind(found[key], one) for key, one in expected.items())
     if isinstance(found, tuple | list) and isinstance(expected, tuple | list):
         return len(found) == len(expected) and all(map(_same_kind, found, expected))
     return True

@@ -65,12 +65,14 @@ class _Evaluation(_Part):
     run: str
     model: Tensors
     epoch: Count
+    step: Count
     scaler: _Scaler
     metrics: dict[str, float] = {}
 
 
 class _Best(_Part):
     epoch: Count
+    step: Count
     scores: dict[str, float]
     model: Tensors
 

@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
@@ -27,7 +28,7 @@ from ealinformer.training.config import RunConfig
 from ealinformer.training.distribution import broadcast_bytes, join
 from ealinformer.training.host import host_config, quiet_host
 from ealinformer.training.identity import code_identity
-from ealinformer.training.interrupts import deferred
+from ealinformer.training.interrupts import Interrupts, deferred
 from ealinformer.training.jobs import Job
 from ealinformer.training.predictions import save_predictions
 from ealinformer.training.ranks import Ranks, ranks_from_environment
@@ -54,10 +55,11 @@ def train(job: Job) -> dict[str, Any]:
         code = code_identity(job.entry.model, device=device, processes=ranks.world_size)
         start, record = Start(), _RecordEnd(job.folder)
         if ranks.is_master:
-            start = _begin(job, data, code, stack, record)
+            start = _begin(job, data, code, interrupts, stack, record)
         if start.finished and ranks.world_size == 1:
             return run_folder.read_json(job.folder / run_folder.METRICS)
-        stack.enter_context(_explaining_out_of_memory(job.run))  # inside of what records it
+        stack.enter_context(_explaining_full_disk(job.folder))  # inside of what records it
+        stack.enter_context(_explaining_out_of_memory(job.run))
         quiet_host()
         memory = PeakMemory(cuda=job.gpus is not None)
         logger = stack.enter_context(run_folder.logging_to(job.folder, silent=not ranks.is_master))
@@ -86,7 +88,14 @@ def train(job: Job) -> dict[str, Any]:
 _FINISHED = b"finished"
 
 
-def _begin(job: Job, data: PreparedSeries, code: dict[str, str], stack: ExitStack, record: "_RecordEnd") -> Start:
+def _begin(
+    job: Job,
+    data: PreparedSeries,
+    code: dict[str, str],
+    interrupts: Interrupts,
+    stack: ExitStack,
+    record: "_RecordEnd",
+) -> Start:
     """Decide from where to train, check the data, and make the folder this process's own for as long as `stack` is."""
     folder = job.folder
     try:
@@ -109,7 +118,12 @@ def _begin(job: Job, data: PreparedSeries, code: dict[str, str], stack: ExitStac
         return start
     said = start.said
     if job.check_data:
-        contents = check_contents(data, progress=lambda line: print(line, file=sys.stderr))
+
+        def tell(line: str) -> None:
+            print(line, file=sys.stderr)
+            interrupts.check()
+
+        contents = check_contents(data, progress=tell)
         said = (*said, *describe_contents(contents, data.sensor_ids()).splitlines())
     if not known:
         stack.enter_context(run_folder.at_work(folder))
@@ -137,6 +151,28 @@ class _RecordEnd(AbstractContextManager[None]):
             status, reason = "failed", str(error) if isinstance(error, InputError) else repr(error)
         with suppress(InputError) if error is not None else nullcontext():  # on a full disk the first error says more
             run_folder.end(self.folder, status, reason)
+
+
+@contextmanager
+def _explaining_full_disk(folder: Path) -> Iterator[None]:
+    """Name the folder where a library says no more than that there is no space.
+
+    TensorBoard writes in a thread, which would end with a traceback: what it cannot write, the run cannot either, and
+    says so. The thread may be late, so that its silence outlasts the block.
+    """
+    said = threading.excepthook
+
+    def quiet(error: threading.ExceptHookArgs) -> None:
+        if not isinstance(error.exc_value, OSError):
+            said(error)
+
+    threading.excepthook = quiet
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise InputError(f"cannot write to {folder}: {error.strerror}") from error
 
 
 @contextmanager

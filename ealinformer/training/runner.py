@@ -114,7 +114,7 @@ class ForecastingRunner(ScoringRunner):
         self.steps_per_epoch = len(self.batches)
         if dataset.storage != "in memory":
             self.log.info(
-                "windows are read from the files as they are needed: they would fill more than half the memory"
+                "windows are read from disk as they are needed: in memory they would fill more than half of it"
             )
 
     def _load_model_resume(self, strict: bool = True) -> None:

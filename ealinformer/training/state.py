@@ -94,6 +94,9 @@ def load_state(runner: "ForecastingRunner", path: Path, content: dict[str, Any])
     names = ("epoch", "steps_done", "step", "seconds", "skipped", "finished", "stopped_by", "best")
     runner.state = TrainingState(**{name: training[name] for name in names})
     if runner.state.best is not None:
+        score = f"val/{runner.target_metric}"
+        if score not in runner.state.best["scores"]:
+            raise InputError(f"{path} holds best weights without their {score}")
         runner.best_metrics.update(runner.state.best["scores"])
     sums = training["sums"]
     zeros = {name: torch.stack([tensor.cpu()] * len(training["rng"])) for name, tensor in runner.score.state().items()}

@@ -1,5 +1,6 @@
-"""Windows of a split, in memory where it fits there, else read from a memory map that stays small."""
+"""Windows of a split, in memory where it fits there, else read from its files one by one."""
 
+import io
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -8,27 +9,25 @@ import numpy as np
 from basicts.data import BasicTSForecastingDataset
 from basicts.utils import BasicTSMode
 
-from ealinformer.data.mapped import drop_pages, fetch_rows
+from ealinformer.errors import InputError
 from ealinformer.measure.cgroups import cgroup_available_bytes
 from ealinformer.measure.memory import available_bytes
 
-Storage = Literal["in memory", "memory-mapped"]
+Storage = Literal["in memory", "on disk"]
 # Of what is available when a split is opened; the model, its gradients and the other splits need room too.
 SHARE_OF_MEMORY = 0.5
-# Read from a map before its pages are dropped: enough to make dropping cheap, little beside torch itself.
-BYTES_BETWEEN_DROPS = 32 << 20
 
 
 class WindowDataset(BasicTSForecastingDataset):
-    """The host's dataset, item for item, with a memory map whose pages do not pile up.
+    """The host's dataset, item for item, for files larger than memory too.
 
     An item has `inputs` `[L, N]` and `targets` `[H, N]` on the original scale and, with `use_timestamps`,
     `inputs_timestamps` `[L, 2]` and `targets_timestamps` `[H, 2]`, all float32. In memory they are views, as the host's
-    are; of a memory map they are copies.
+    are; from the files they are copies. `data` is a memory map then.
 
     Args:
-        memmap: None maps the files where they are larger than a share of the memory that is available, and reads them
-            into memory where not.
+        memmap: None leaves on disk the files that are larger than a share of the memory that is available, and reads
+            others into memory.
     """
 
     def __init__(
@@ -47,13 +46,17 @@ class WindowDataset(BasicTSForecastingDataset):
             kinds = ("data", "timestamps") if use_timestamps else ("data",)
             files = [folder / f"{mode}_{kind}.npy" for kind in kinds]
             memmap = not fits_in_memory(sum(path.stat().st_size for path in files if path.is_file()))
-        super().__init__(dataset_name, input_len, output_len, mode, use_timestamps, local, str(folder), memmap)
-        self._bytes_read = 0
+        self._files: dict[str, io.FileIO] = {}
+        try:
+            super().__init__(dataset_name, input_len, output_len, mode, use_timestamps, local, str(folder), memmap)
+        except (OSError, EOFError, ValueError) as error:  # whole when the run began, and gone or cut since
+            said = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise InputError(f"{folder}: the {mode} part cannot be read any more: {said}") from error
 
     @property
     def storage(self) -> Storage:
         """Where the readings are, for the log."""
-        return "memory-mapped" if self.memmap else "in memory"
+        return "on disk" if self.memmap else "in memory"
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         if not self.memmap:
@@ -64,12 +67,11 @@ class WindowDataset(BasicTSForecastingDataset):
             window = self._rows(self.timestamps, index)
             item["inputs_timestamps"] = window[: self.input_len]
             item["targets_timestamps"] = window[self.input_len :]
-        self._drop_now_and_then(item)
         return item
 
     def __getstate__(self) -> dict[str, Any]:
-        """A worker process maps the files itself: pickled, the arrays would travel whole."""
-        state = self.__dict__.copy()
+        """A worker process opens the files itself: pickled, the arrays would travel whole."""
+        state = {**self.__dict__, "_files": {}}
         if self.memmap:
             for name in ("_data", "timestamps"):
                 if name in state:
@@ -83,18 +85,25 @@ class WindowDataset(BasicTSForecastingDataset):
                 setattr(self, name, np.load(value, mmap_mode="r"))
 
     def _rows(self, array: np.memmap, index: int) -> np.ndarray:
-        """The rows of one window, inputs and targets, in memory of their own."""
-        stop = index + self.input_len + self.output_len
-        fetch_rows(array, index, stop)
-        return np.array(array[index:stop])
+        """The rows of one window, inputs and targets, in memory of their own.
 
-    def _drop_now_and_then(self, item: dict[str, np.ndarray]) -> None:
-        self._bytes_read += sum(part.nbytes for part in item.values())
-        if self._bytes_read > BYTES_BETWEEN_DROPS:
-            self._bytes_read = 0
-            drop_pages(self._data)
-            if self.use_timestamps:
-                drop_pages(self.timestamps)
+        Read from the file, not through the map: its pages would pile up in the process, and a file that is cut off
+        meanwhile would end it by a signal.
+        """
+        path = str(array.filename)
+        window = np.empty((self.input_len + self.output_len, *array.shape[1:]), dtype=array.dtype)
+        unread, offset = window.reshape(-1).view(np.uint8), array.offset + index * array.strides[0]
+        try:
+            if path not in self._files:
+                self._files[path] = open(path, "rb", buffering=0)  # noqa: SIM115, closed with the data set
+            while unread.size:
+                count = os.preadv(self._files[path].fileno(), [memoryview(unread)], offset)  # type: ignore[arg-type]
+                if not count:
+                    raise InputError(f"{path} ends in window {index}, and did not when training began")
+                unread, offset = unread[count:], offset + count
+        except OSError as error:
+            raise InputError(f"{path} cannot be read any more: {error.strerror or error}") from error
+        return window
 
 
 def fits_in_memory(size: int) -> bool:

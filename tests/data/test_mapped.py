@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ealinformer.data.mapped import drop_pages, fetch_rows, mapping
+from ealinformer.data.mapped import drop_pages, mapping
 from ealinformer.data.statistics import BYTES_PER_BLOCK, row_blocks
 
 VALUES = np.arange(5000 * 30, dtype=np.float32).reshape(5000, 30)
@@ -49,13 +49,6 @@ def test_dropped_pages_leave_memory_and_come_back_unchanged(path: Path) -> None:
     drop_pages(array[100:])
     assert mapped_now(path) == 0
     np.testing.assert_array_equal(array, VALUES)
-
-
-@pytest.mark.parametrize("rows", [(0, 1), (0, 5000), (4990, 5000), (1234, 1300), (20, 20)])
-def test_any_rows_can_be_fetched(path: Path, rows: tuple[int, int]) -> None:
-    array = np.load(path, mmap_mode="r")
-    fetch_rows(array, *rows)
-    np.testing.assert_array_equal(array[slice(*rows)], VALUES[slice(*rows)])
 
 
 @pytest.mark.parametrize("columns", [1, 1000, BYTES_PER_BLOCK])

@@ -251,7 +251,7 @@ def config_values(_: Path) -> list[bytes]:
 def checkpoint(folder: Path) -> list[bytes]:
     """Weights alone, and all that training goes on from; the checkpoint before stays whole beside it."""
     run, weights = resolve(EXPERIMENT), {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(3)}
-    state = {"model": weights, "epoch": 1, "scaler": {"mean": 1.5, "std": 2.0}, "metrics": {"val/loss": 3.5}}
+    state = {"model": weights, "epoch": 1, "step": 3, "scaler": {"mean": 1.5, "std": 2.0}, "metrics": {"val/loss": 3.5}}
     parameters = [torch.nn.Parameter(weight.clone()) for weight in weights.values()]
     optimizer = torch.optim.Adam(parameters)
     sum(parameter.sum() for parameter in parameters).backward()
@@ -259,7 +259,8 @@ def checkpoint(folder: Path) -> list[bytes]:
     training = {
         "epoch": 2, "steps_done": 1, "step": 5, "finished": False, "optimizer": optimizer.state_dict(),
         "lr_scheduler": torch.optim.lr_scheduler.MultiStepLR(optimizer, [1, 2]).state_dict(), "stopping_counter": 0,
-        "best": {"epoch": 1, "scores": {"loss": 3.5}, "model": weights}, "rng": [random_state(torch.device("cpu"))],
+        "best": {"epoch": 1, "step": 3, "scores": {"loss": 3.5}, "model": weights},
+        "rng": [random_state(torch.device("cpu"))],
         "sums": {"loss": torch.zeros(1, 2)}, "seconds": 0.5, "skipped": 0, "history": [{"epoch": 1.0}],
         "stopped_by": "all epochs done", "code": {"torch": "2"}, "data": "0" * 64,
     }  # fmt: skip

@@ -47,7 +47,7 @@ def model(width: int = 100) -> nn.Module:
 
 
 def state_of(net: nn.Module, epoch: int = 3) -> dict[str, Any]:
-    return {"model": net.state_dict(), "epoch": epoch, "scaler": {"mean": 0.1, "std": 2.5}}
+    return {"model": net.state_dict(), "epoch": epoch, "step": 6 * epoch, "scaler": {"mean": 0.1, "std": 2.5}}
 
 
 def optimizer_of(net: nn.Module, steps: int = 1) -> torch.optim.Adam:
@@ -79,7 +79,7 @@ def training() -> dict[str, Any]:
         "optimizer": optimizer.state_dict(),
         "lr_scheduler": torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 5]).state_dict(),
         "stopping_counter": 0,
-        "best": {"epoch": 3, "scores": {"val/loss": 1.5}, "model": net.state_dict()},
+        "best": {"epoch": 3, "step": 18, "scores": {"val/loss": 1.5}, "model": net.state_dict()},
         "rng": [rank],
         "sums": {"loss_sum": torch.zeros(1, dtype=torch.float64)},
         "seconds": 0.5,
@@ -276,7 +276,9 @@ def with_value(content: Any, value: object, *keys: str | int) -> Any:
     return content
 
 
-@pytest.mark.parametrize("keys", [("model",), ("epoch",), ("scaler",), ("scaler", "mean"), ("scaler", "std")])
+@pytest.mark.parametrize(
+    "keys", [("model",), ("epoch",), ("step",), ("scaler",), ("scaler", "mean"), ("scaler", "std")]
+)
 def test_what_scoring_needs_is_missed_by_name(saved: Path, keys: tuple[str, ...]) -> None:
     content = read_sealed(saved)
     write_sealed(saved, without(content, *keys))
@@ -319,7 +321,7 @@ TRAINING = (
 )
 PLACES: list[tuple[str | int, ...]] = [
     *((key,) for key in TRAINING),
-    *(("best", key) for key in ("epoch", "scores", "model")),
+    *(("best", key) for key in ("epoch", "step", "scores", "model")),
     *(("rng", 0, key) for key in ("python", "numpy", "torch", "cuda")),
     *(("optimizer", key) for key in ("state", "param_groups")),
 ]

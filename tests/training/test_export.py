@@ -71,7 +71,7 @@ def new_model(run: RunConfig, catalogue: Any = CATALOGUE) -> nn.Module:
 
 def write_checkpoint(path: Path, run: RunConfig, model: nn.Module, **changes: Any) -> Path:
     scaler, metrics = {"mean": MEAN, "std": STD}, {"val/loss": 12.5}
-    state = {"model": model.state_dict(), "epoch": 3, "scaler": scaler, "metrics": metrics, **changes}
+    state = {"model": model.state_dict(), "epoch": 3, "step": 9, "scaler": scaler, "metrics": metrics, **changes}
     save_checkpoint(path, run, state)
     return path
 

@@ -1,6 +1,7 @@
 """Windows: the host's items whatever holds them, and memory that stays small whatever the size of the files."""
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from ealinformer.data.mapped import mapping
 from ealinformer.data.meta import SPLITS
+from ealinformer.errors import InputError
 from ealinformer.models import MODELS
 from ealinformer.training import windows
 from ealinformer.training.windows import WindowDataset, fits_in_memory
@@ -84,7 +86,7 @@ def test_what_fits_is_kept_in_memory_and_what_does_not_is_mapped(folder: Path, m
     monkeypatch.setattr(windows, "available_bytes", lambda: 2 * size)
     assert opened(folder).storage == "in memory"
     monkeypatch.setattr(windows, "available_bytes", lambda: 2 * size - 2)
-    assert opened(folder).storage == "memory-mapped"
+    assert opened(folder).storage == "on disk"
     assert opened(folder, memmap=False).storage == "in memory"
 
 
@@ -111,15 +113,35 @@ def test_a_mapped_item_outlives_the_file_and_its_map(folder: Path) -> None:
     np.testing.assert_array_equal(mapped[8]["inputs"][:3], expected[1:])
 
 
-def test_pages_are_dropped_again_and_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dropped: list[int] = []
-    monkeypatch.setattr(windows, "BYTES_BETWEEN_DROPS", 1000)
-    monkeypatch.setattr(windows, "drop_pages", lambda array: dropped.append(array.nbytes))
-    mapped = opened(folder, memmap=True)
-    for index in range(30):
-        mapped[index]
-    item_bytes = 7 * (SENSORS + 2) * 4
-    assert dropped == [STEPS["train"] * SENSORS * 4, STEPS["train"] * 2 * 4] * (30 // (1000 // item_bytes + 1))
+@pytest.mark.parametrize("cut", [0, 200, 500])
+def test_a_file_that_is_cut_off_while_it_is_read_is_one_line(folder: Path, cut: int) -> None:
+    """A map would end the process by a signal."""
+    on_disk = opened(folder, memmap=True)
+    on_disk[0]
+    path = folder / "train_data.npy"
+    os.truncate(path, cut)
+    with pytest.raises(InputError) as error:
+        on_disk[len(on_disk) - 1]
+    assert str(error.value) == f"{path} ends in window {len(on_disk) - 1}, and did not when training began"
+
+
+def test_a_file_that_is_gone_after_it_was_opened_is_read_on(folder: Path) -> None:
+    on_disk = opened(folder, memmap=True)
+    expected = on_disk[3]["inputs"]
+    (folder / "train_data.npy").unlink()
+    np.testing.assert_array_equal(on_disk[3]["inputs"], expected)
+
+
+@pytest.mark.parametrize("memmap", [True, False])
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut"])
+def test_a_file_that_is_gone_or_cut_before_it_is_opened_is_one_line(folder: Path, damage: str, memmap: bool) -> None:
+    path = folder / "test_data.npy"
+    if damage == "gone":
+        path.unlink()
+    else:
+        os.truncate(path, 0 if damage == "empty" else 150)
+    with pytest.raises(InputError, match=f"{folder}: the test part cannot be read any more: "):
+        opened(folder, "test", memmap=memmap)
 
 
 @pytest.mark.parametrize("memmap", [True, False])
@@ -240,6 +262,6 @@ def test_20_gb_are_read_in_bounded_memory(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     result = json.loads(run.stdout)
     assert result["found"] == {split: [[1 + row, -row] for row in rows] for split, rows in places.items()}
-    assert result["storages"] == ["memory-mapped"] * 3
+    assert result["storages"] == ["on disk"] * 3
     assert result["drawn"] == 3 * 704  # of 192 kB each: 390 MiB if their pages stayed
     assert result["growth"] < 200  # MiB
