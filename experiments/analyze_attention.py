@@ -28,13 +28,13 @@ from ealinformer.measure import provenance
 from ealinformer.report.attention_analysis import deficit_figure, error_figure, theta_figure
 from ealinformer.report.attention_analysis_tables import head_table, summarise, summary_table
 from ealinformer.training import RunConfig, load_config
-from ealinformer.training.checkpoint import check_fits, load_checkpoint, load_weights
+from ealinformer.training.checkpoints.checkpoint import check_fits, load_checkpoint, load_weights
 from ealinformer.training.host import host_config
 from ealinformer.training.jobs import Job, prepare_job
 from ealinformer.training.predictions import input_windows
 from ealinformer.training.progress import duration
 from ealinformer.training.resolve import resolve
-from ealinformer.training.run_folder import STATUS, birth, write_json
+from ealinformer.training.runs.folder import STATUS, birth, write_json
 from ealinformer.training.scaler import GlobalZScoreScaler
 
 EXAMPLES = """examples:

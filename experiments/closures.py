@@ -12,7 +12,7 @@ from ealinformer.errors import InputError
 from ealinformer.files import write_text
 from ealinformer.measure import provenance
 from ealinformer.report.closures import closures_table, domain_figure, error_figure, theta_figure
-from ealinformer.training.run_folder import write_json
+from ealinformer.training.runs.folder import write_json
 
 EXAMPLES = """examples:
   python experiments/closures.py

@@ -21,7 +21,7 @@ from ealinformer.report.tables import Column, render_table
 from ealinformer.training import RunConfig, load_config
 from ealinformer.training.predictions import read_predictions
 from ealinformer.training.resolve import resolve
-from ealinformer.training.run_folder import read_row, write_json
+from ealinformer.training.runs.folder import read_row, write_json
 from ealinformer.training.simple import score_forecast, simple_forecasts
 
 CONFIG = Path("configs/DEMO.py")

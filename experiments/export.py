@@ -10,9 +10,9 @@ from _common import CATALOGUE
 
 from ealinformer.cli import ArgumentParser, run
 from ealinformer.errors import InputError
-from ealinformer.training.checkpoint import BEST
-from ealinformer.training.export import CONFIG, PROGRAM, WEIGHTS, export_checkpoint
-from ealinformer.training.forecaster import Comparison
+from ealinformer.training.checkpoints.checkpoint import BEST
+from ealinformer.training.exports.export import CONFIG, PROGRAM, WEIGHTS, export_checkpoint
+from ealinformer.training.exports.forecaster import Comparison
 
 EXAMPLES = """examples:
   python experiments/export.py checkpoints/ELinFormer/PEMS08/RUN --output-dir exports/PEMS08
@@ -32,7 +32,7 @@ cannot, and go into the model of this project, with its scaler around it:
   from pathlib import Path
   from baselines import MODELS as BASELINES
   from ealinformer.models import MODELS
-  from ealinformer.training.export import load_forecaster
+  from ealinformer.training.exports.export import load_forecaster
   run, forecaster = load_forecaster(Path("exports/PEMS08"), {**MODELS, **BASELINES})
 
 without this project they are a dict of tensors, named as in the model:

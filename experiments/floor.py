@@ -10,7 +10,7 @@ from ealinformer.report.tables import Column, render_table
 from ealinformer.training import load_config
 from ealinformer.training.jobs import check_data
 from ealinformer.training.resolve import resolve
-from ealinformer.training.run_folder import write_json
+from ealinformer.training.runs.folder import write_json
 from ealinformer.training.simple import score_forecast, simple_forecasts
 
 EXAMPLES = """examples:

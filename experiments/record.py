@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ealinformer.cli import ArgumentParser, run
 from ealinformer.errors import InputError
-from ealinformer.training.run_folder import read_row, write_json
+from ealinformer.training.runs.folder import read_row, write_json
 
 EXAMPLES = """examples:
   python experiments/record.py checkpoints/ELinFormer/PEMS08/RUN results/PEMS08/ELinFormer-seed42.json

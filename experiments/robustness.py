@@ -39,12 +39,12 @@ from ealinformer.files import write_text
 from ealinformer.measure import provenance
 from ealinformer.report.robustness import robustness_figure, robustness_tables
 from ealinformer.training import Experiment, load_config
-from ealinformer.training.checkpoint import BEST, check_fits, load_checkpoint
+from ealinformer.training.checkpoints.checkpoint import BEST, check_fits, load_checkpoint
 from ealinformer.training.host import quiet_host
 from ealinformer.training.jobs import prepare_job
 from ealinformer.training.progress import duration
 from ealinformer.training.resolve import resolve
-from ealinformer.training.run_folder import STATUS, birth, write_json
+from ealinformer.training.runs.folder import STATUS, birth, write_json
 
 EXAMPLES = """examples:
   python experiments/robustness.py -c configs/DEMO.py --checkpoint RUN1 --checkpoint RUN2

@@ -11,11 +11,11 @@ from typing import Any
 from ealinformer.cli import ArgumentParser, run
 from ealinformer.errors import InputError
 from ealinformer.report.runs import comparison_page, removals_table, run_page, runs_table
-from ealinformer.training.clean_runs import carry_out, plan
-from ealinformer.training.run_details import compare_runs, run_details
-from ealinformer.training.run_folder import STATES
-from ealinformer.training.runs import DAMAGED, list_runs
-from ealinformer.training.strict_json import json_text
+from ealinformer.training.runs.cleaning import carry_out, plan
+from ealinformer.training.runs.details import compare_runs, run_details
+from ealinformer.training.runs.folder import STATES
+from ealinformer.training.runs.listing import DAMAGED, list_runs
+from ealinformer.training.runs.strict_json import json_text
 
 EXAMPLES = """examples:
   python experiments/runs.py list

@@ -8,7 +8,7 @@ from ealinformer.cli import ArgumentParser, run
 from ealinformer.errors import InputError
 from ealinformer.files import write_text
 from ealinformer.report.tables import Column, render_table
-from ealinformer.training.run_folder import read_json
+from ealinformer.training.runs.folder import read_json
 
 EXAMPLES = """examples:
   python experiments/table.py results/PEMS08/*.json

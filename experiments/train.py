@@ -10,10 +10,10 @@ from _common import CATALOGUE, add_run_arguments
 from ealinformer.cli import ArgumentParser, run
 from ealinformer.errors import InputError
 from ealinformer.training import load_config
+from ealinformer.training.distributed.processes import start_processes
+from ealinformer.training.distributed.ranks import ranks_from_environment
 from ealinformer.training.jobs import prepare_job
 from ealinformer.training.launcher import train
-from ealinformer.training.processes import start_processes
-from ealinformer.training.ranks import ranks_from_environment
 from ealinformer.training.resolve import resolve
 from ealinformer.training.resume import MODES
 

@@ -14,11 +14,11 @@ from ealinformer.analysis.perturbations import PerturbedWindows
 from ealinformer.data.meta import Split
 from ealinformer.errors import InputError
 from ealinformer.measure.memory import is_out_of_memory
-from ealinformer.training.checkpoint import load_weights
+from ealinformer.training.checkpoints.checkpoint import load_weights
 from ealinformer.training.host import host_config
 from ealinformer.training.jobs import Job
 from ealinformer.training.progress import duration
-from ealinformer.training.run_folder import read_json, write_json
+from ealinformer.training.runs.folder import read_json, write_json
 from ealinformer.training.scoring import ScoringRunner, ShareLoader
 
 CLEAN = "clean"

@@ -8,12 +8,12 @@ import torch
 from ealinformer.data.prepared import PreparedSeries, open_prepared
 from ealinformer.errors import InputError
 from ealinformer.models import Catalogue, ModelEntry, find_model
-from ealinformer.training import run_folder
 from ealinformer.training.config import RunConfig
-from ealinformer.training.devices import select_devices
+from ealinformer.training.distributed.devices import select_devices
+from ealinformer.training.distributed.ranks import ranks_from_environment
 from ealinformer.training.host import host_config
 from ealinformer.training.losses import is_masked
-from ealinformer.training.ranks import ranks_from_environment
+from ealinformer.training.runs import folder as run_folder
 
 
 @dataclass(frozen=True)

@@ -22,18 +22,25 @@ from ealinformer.files import remove_leftovers
 from ealinformer.measure import PeakMemory
 from ealinformer.report.figures import loss_curves
 from ealinformer.report.tables import metrics_table
-from ealinformer.training import run_folder
-from ealinformer.training.checkpoint import BEST, LAST, check_fits, load_checkpoint, load_weights, parse_checkpoint
+from ealinformer.training.checkpoints.checkpoint import (
+    BEST,
+    LAST,
+    check_fits,
+    load_checkpoint,
+    load_weights,
+    parse_checkpoint,
+)
 from ealinformer.training.config import RunConfig
-from ealinformer.training.distribution import broadcast_bytes, join
+from ealinformer.training.distributed.groups import broadcast_bytes, join
+from ealinformer.training.distributed.ranks import Ranks, ranks_from_environment
 from ealinformer.training.host import host_config, quiet_host
 from ealinformer.training.identity import code_identity
 from ealinformer.training.interrupts import Interrupts, deferred
 from ealinformer.training.jobs import Job
 from ealinformer.training.predictions import save_predictions
-from ealinformer.training.ranks import Ranks, ranks_from_environment
 from ealinformer.training.resume import Start, has_finished, take_up
 from ealinformer.training.runner import ForecastingRunner
+from ealinformer.training.runs import folder as run_folder
 from ealinformer.training.scoring import ScoringRunner
 
 

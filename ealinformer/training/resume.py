@@ -6,10 +6,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ealinformer.errors import InputError
-from ealinformer.training import run_folder
-from ealinformer.training.checkpoint import Found, newest_checkpoint
+from ealinformer.training.checkpoints.checkpoint import Found, newest_checkpoint
 from ealinformer.training.config import RunConfig, describe
 from ealinformer.training.differences import compare_code, compare_run
+from ealinformer.training.runs import folder as run_folder
 
 MODES = ("auto", "never", "must")
 

@@ -22,17 +22,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ealinformer.errors import Interrupted
-from ealinformer.training.checkpoint import LAST
+from ealinformer.training.checkpoints.checkpoint import LAST
 from ealinformer.training.config import RunConfig
-from ealinformer.training.distribution import agree_max, gather_objects, wrap
+from ealinformer.training.distributed.groups import agree_max, gather_objects, wrap
+from ealinformer.training.distributed.ranks import Ranks
+from ealinformer.training.distributed.sampling import EpochBatches
 from ealinformer.training.early_stopping import PatientStopping, is_better
-from ealinformer.training.history import History
 from ealinformer.training.interrupts import Interrupts
 from ealinformer.training.progress import duration, track
 from ealinformer.training.random_state import random_state, restore_random_state
-from ealinformer.training.ranks import Ranks
-from ealinformer.training.run_folder import HISTORY
-from ealinformer.training.sampling import EpochBatches
+from ealinformer.training.runs.folder import HISTORY
+from ealinformer.training.runs.history import History
 from ealinformer.training.score import Score, over_all_readings
 from ealinformer.training.scoring import ScoringRunner
 from ealinformer.training.state import TrainingState, load_state, save_best, save_state

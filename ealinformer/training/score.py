@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ealinformer.training.distribution import sum_in_place
+from ealinformer.training.distributed.groups import sum_in_place
 from ealinformer.training.metrics import MetricSums
 
 

@@ -20,12 +20,12 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from ealinformer.data.meta import Split
 from ealinformer.errors import Interrupted
 from ealinformer.training.config import RunConfig
-from ealinformer.training.distribution import agree_max, gather_objects
+from ealinformer.training.distributed.groups import agree_max, gather_objects
+from ealinformer.training.distributed.ranks import Ranks
+from ealinformer.training.distributed.sampling import share_of_rank
 from ealinformer.training.interrupts import Interrupts
 from ealinformer.training.losses import is_masked
 from ealinformer.training.progress import track
-from ealinformer.training.ranks import Ranks
-from ealinformer.training.sampling import share_of_rank
 from ealinformer.training.score import Score
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ealinformer.errors import InputError
-from ealinformer.training.checkpoint import (
+from ealinformer.training.checkpoints.checkpoint import (
     BEST,
     keep_checkpoint,
     load_lr_scheduler,
@@ -15,7 +15,7 @@ from ealinformer.training.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from ealinformer.training.checkpoint_content import difference
+from ealinformer.training.checkpoints.content import difference
 from ealinformer.training.score import Score
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ from ealinformer.analysis.attention_capture import captured
 from ealinformer.attention import ENTROPIES
 from ealinformer.models import ModelEntry
 from ealinformer.training import load_config
-from ealinformer.training.checkpoint import load_checkpoint
+from ealinformer.training.checkpoints.checkpoint import load_checkpoint
+from ealinformer.training.checkpoints.sealed import write_sealed
 from ealinformer.training.jobs import prepare_job
 from ealinformer.training.predictions import read_predictions
 from ealinformer.training.resolve import resolve
-from ealinformer.training.run_folder import birth
-from ealinformer.training.sealed import write_sealed
+from ealinformer.training.runs.folder import birth
 
 WINDOWS = 7
 

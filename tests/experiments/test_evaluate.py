@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from ealinformer.training.history import read_history
+from ealinformer.training.checkpoints.sealed import read_sealed, write_sealed
+from ealinformer.training.runs.history import read_history
 from ealinformer.training.scoring import ScoringRunner
-from ealinformer.training.sealed import read_sealed, write_sealed
 
 SCORE = ("model", "dataset", "simulated", "split", "windows", "average", "horizons", "epoch", "parameters", "seed")
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ealinformer.training.checkpoint import load_checkpoint, save_checkpoint
-from ealinformer.training.export import load_export
-from ealinformer.training.history import read_history
+from ealinformer.training.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from ealinformer.training.exports.export import load_export
+from ealinformer.training.runs.history import read_history
 
 NAMES = ("model.safetensors", "forecaster.pt2", "config.json")
 

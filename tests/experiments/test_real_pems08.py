@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ealinformer.training.checkpoint import load_checkpoint
+from ealinformer.training.checkpoints.checkpoint import load_checkpoint
 from ealinformer.training.runner import ForecastingRunner
 
 ROOT = Path(__file__).resolve().parents[2]

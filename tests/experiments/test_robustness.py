@@ -13,8 +13,8 @@ import torch
 from ealinformer.analysis.perturbations import PERTURBATIONS
 from ealinformer.analysis.perturbed_scores import PerturbedRunner
 from ealinformer.models import MODELS
-from ealinformer.training.checkpoint import load_checkpoint
-from ealinformer.training.run_folder import birth
+from ealinformer.training.checkpoints.checkpoint import load_checkpoint
+from ealinformer.training.runs.folder import birth
 from ealinformer.training.scoring import ScoringRunner
 
 QUICK = ("--perturbations", "noise", "--strengths", "noise=0.5", "--eps", "none", "--swaps", "none")

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ealinformer.files import write_text
-from ealinformer.training.run_folder import at_work, read_json, write_json
+from ealinformer.training.runs.folder import at_work, read_json, write_json
 
 DAY = 24 * 3600
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from ealinformer.data.prepared import open_prepared
-from ealinformer.training.history import read_history
 from ealinformer.training.runner import ForecastingRunner
+from ealinformer.training.runs.history import read_history
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted(path.stem for folder in ("experiments", "scripts") for path in (ROOT / folder).glob("[!_]*.py"))
@@ -154,7 +154,7 @@ def test_left_out_folders_are_datasets_and_checkpoints_of_the_working_directory(
 
 
 def test_two_default_folders_of_one_second_differ(call, town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ealinformer.training import run_folder
+    from ealinformer.training.runs import folder as run_folder
 
     class Frozen(run_folder.datetime):
         @classmethod
@@ -216,7 +216,6 @@ def test_paths_may_hold_spaces_and_umlauts(call, town, tmp_path: Path) -> None:
         (("--checkpoint-minutes", "-1"), "--checkpoint-minutes -1.0: 0 or more is expected"),
         (("--checkpoint-minutes", "nan"), "--checkpoint-minutes nan: 0 or more is expected"),
         (("--resume", "yes"), "argument --resume: invalid choice: 'yes'"),
-        (("--resume", "must"), "--resume must: --output-dir has to name the run"),
         (("--set", "dtype=float16"), "dtype of RunConfig: input should be 'float32' or 'float64', got 'float16'"),
         (("--set", "skip_nonfinite=-1"), "skip_nonfinite of Recipe: input should be greater than or equal to 0"),
         (("--colour", "red"), "unrecognized arguments: --colour red"),
@@ -225,6 +224,11 @@ def test_paths_may_hold_spaces_and_umlauts(call, town, tmp_path: Path) -> None:
 )
 def test_bad_options_are_one_line(refuse, options: tuple[str, ...], said: str) -> None:
     assert said in refuse(*options)
+
+
+def test_a_run_that_must_be_there_has_to_be_named(refused, town) -> None:
+    said = refused("train", *town.arguments, "--resume", "must")
+    assert said == "--resume must: --output-dir has to name the run; experiments/runs.py list shows them"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")

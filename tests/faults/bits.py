@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ealinformer.training.lock import LOCK
-from ealinformer.training.sealed import read_sealed
+from ealinformer.training.checkpoints.sealed import read_sealed
+from ealinformer.training.runs.lock import LOCK
 
 Bits = dict[str, bytes]
 

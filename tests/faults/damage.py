@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ealinformer.training.sealed import seal, unseal
+from ealinformer.training.checkpoints.sealed import seal, unseal
 from tests.fuzz.mutate import bytes_
 
 _PICKLE = "archive/data.pkl"

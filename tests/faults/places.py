@@ -3,7 +3,7 @@
 _LAUNCHER, _RUNNER = "ealinformer.training.launcher", "ealinformer.training.runner:ForecastingRunner"
 REPLACE, SYNC, WRITE = "os:replace", "os:fsync", "pathlib:Path.write_bytes"
 CHECK_DATA = f"{_LAUNCHER}:check_contents"
-BEGIN, END = "ealinformer.training.run_folder:begin", "ealinformer.training.run_folder:end"
+BEGIN, END = "ealinformer.training.runs.folder:begin", "ealinformer.training.runs.folder:end"
 BUILD = f"{_RUNNER}.__init__"
 STEP = f"{_RUNNER}._train_step"
 PREDICT = f"{_RUNNER}._predict"  # a batch of any part

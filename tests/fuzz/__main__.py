@@ -15,7 +15,7 @@ from ealinformer.errors import InputError, suggestion
 from ealinformer.files import write_text
 from ealinformer.measure.provenance import provenance
 from ealinformer.report.tables import Column, render_table
-from ealinformer.training.run_folder import write_json
+from ealinformer.training.runs.folder import write_json
 from tests.fuzz import campaign
 from tests.fuzz.readers import BY_NAME, Target
 from tests.fuzz.worker import TIME_LIMIT, Worker

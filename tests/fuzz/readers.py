@@ -20,12 +20,12 @@ from ealinformer.data.prepare import prepare
 from ealinformer.data.prepared import open_prepared
 from ealinformer.data.readers import read_series
 from ealinformer.errors import InputError
-from ealinformer.training.checkpoint import LAST, check_fits, load_checkpoint, newest_checkpoint
+from ealinformer.training.checkpoints.checkpoint import LAST, check_fits, load_checkpoint, newest_checkpoint
 from ealinformer.training.config import Experiment, RunConfig, describe
 from ealinformer.training.predictions import read_predictions
 from ealinformer.training.resolve import resolve
-from ealinformer.training.run_details import run_details
-from ealinformer.training.run_folder import CONFIG, HISTORY, METRICS, STATUS, read_row
+from ealinformer.training.runs.details import run_details
+from ealinformer.training.runs.folder import CONFIG, HISTORY, METRICS, STATUS, read_row
 from experiments.table import read_rows
 from tests.fuzz import containers, hostile, mutate, seeds
 from tests.fuzz.mutate import Mutation

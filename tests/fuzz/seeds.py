@@ -15,12 +15,12 @@ from scipy import sparse
 from ealinformer.data.graphs import read_graph, save_graph
 from ealinformer.data.prepare import prepare
 from ealinformer.data.spec import SeriesSpec
-from ealinformer.training.checkpoint import BEST, PREVIOUS, save_checkpoint
+from ealinformer.training.checkpoints.checkpoint import BEST, PREVIOUS, save_checkpoint
 from ealinformer.training.config import BASICTS_RECIPE, Experiment, Recipe
-from ealinformer.training.history import History
 from ealinformer.training.random_state import random_state
 from ealinformer.training.resolve import resolve
-from ealinformer.training.run_folder import CONFIG, HISTORY, METRICS, STATUS, write_json
+from ealinformer.training.runs.folder import CONFIG, HISTORY, METRICS, STATUS, write_json
+from ealinformer.training.runs.history import History
 from tests.fuzz.containers import pickled
 from tests.fuzz.mutate import npy_bytes
 

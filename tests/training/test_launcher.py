@@ -17,15 +17,15 @@ from ealinformer.data.prepared import open_prepared
 from ealinformer.errors import InputError
 from ealinformer.models import MODELS
 from ealinformer.training import Experiment, RunConfig
-from ealinformer.training.checkpoint import load_checkpoint
-from ealinformer.training.devices import select_devices
-from ealinformer.training.history import read_history
+from ealinformer.training.checkpoints.checkpoint import load_checkpoint
+from ealinformer.training.distributed.devices import select_devices
 from ealinformer.training.jobs import Job, prepare_job
 from ealinformer.training.launcher import describe_score, evaluate, train
 from ealinformer.training.predictions import check_path
 from ealinformer.training.resolve import resolve
-from ealinformer.training.run_folder import default_folder
 from ealinformer.training.runner import ForecastingRunner
+from ealinformer.training.runs.folder import default_folder
+from ealinformer.training.runs.history import read_history
 
 NewJob = Callable[..., Job]
 FILES = {

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from ealinformer.training.checkpoints.sealed import seal, unseal
 from ealinformer.training.random_state import random_state, restore_random_state
-from ealinformer.training.sealed import seal, unseal
 
 CPU = torch.device("cpu")
 

@@ -13,7 +13,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ealinformer.errors import InputError, Interrupted
-from ealinformer.training.checkpoint import load_checkpoint, save_checkpoint
+from ealinformer.training.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from ealinformer.training.jobs import Job
 from ealinformer.training.launcher import train
 from ealinformer.training.runner import ForecastingRunner
@@ -345,7 +345,7 @@ def test_a_folder_that_another_process_trains_in_is_left_alone(new_job: NewJob, 
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        from ealinformer.training.run_folder import at_work, create
+        from ealinformer.training.runs.folder import at_work, create
 
         with at_work(job.folder):
             create(job.folder, job.run)

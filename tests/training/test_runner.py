@@ -24,16 +24,16 @@ from torch.optim import SGD, Adam
 from ealinformer.data.prepared import PreparedSeries, open_prepared
 from ealinformer.models import MODELS, ModelEntry
 from ealinformer.training import RunConfig
-from ealinformer.training.checkpoint import load_checkpoint
-from ealinformer.training.devices import select_devices
+from ealinformer.training.checkpoints.checkpoint import load_checkpoint
+from ealinformer.training.distributed.devices import select_devices
+from ealinformer.training.distributed.ranks import Ranks
 from ealinformer.training.early_stopping import PatientStopping
-from ealinformer.training.history import read_history
 from ealinformer.training.host import host_config
 from ealinformer.training.jobs import Job
 from ealinformer.training.metrics import MetricSums
 from ealinformer.training.predictions import target_windows
-from ealinformer.training.ranks import Ranks
 from ealinformer.training.runner import ForecastingRunner
+from ealinformer.training.runs.history import read_history
 from ealinformer.training.scaler import GlobalZScoreScaler
 from ealinformer.training.watch import NotFiniteError
 

@@ -21,7 +21,7 @@ from torch import nn
 
 from ealinformer.errors import InputError
 from ealinformer.training import RunConfig
-from ealinformer.training.checkpoint import (
+from ealinformer.training.checkpoints.checkpoint import (
     BEST,
     LAST,
     PREVIOUS,
@@ -35,8 +35,8 @@ from ealinformer.training.checkpoint import (
     parse_checkpoint,
     save_checkpoint,
 )
+from ealinformer.training.checkpoints.sealed import read_sealed, write_sealed
 from ealinformer.training.differences import compare_code, compare_run
-from ealinformer.training.sealed import read_sealed, write_sealed
 
 LIMIT = 20_000  # bytes, less than a checkpoint of `model()`
 

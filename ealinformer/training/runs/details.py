@@ -11,8 +11,8 @@ from ealinformer.data.spec import SeriesSpec
 from ealinformer.errors import InputError
 from ealinformer.training.config import Experiment, Recipe
 from ealinformer.training.differences import flat
-from ealinformer.training.run_folder import BEST, LAST, PREVIOUS, STATUS, is_run
-from ealinformer.training.runs import DAMAGED, Damage, RunFiles, read_files, summarize, value_at
+from ealinformer.training.runs.folder import BEST, LAST, PREVIOUS, STATUS, is_run
+from ealinformer.training.runs.listing import DAMAGED, Damage, RunFiles, read_files, summarize, value_at
 
 LAST_EPOCHS = 5
 # What of run.json tells how a number came about, beside the config.
@@ -133,7 +133,7 @@ def _exit_reason(files: RunFiles) -> str | None:
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
-    from ealinformer.training.checkpoint import load_checkpoint  # imports torch
+    from ealinformer.training.checkpoints.checkpoint import load_checkpoint  # imports torch
 
     try:
         state = load_checkpoint(path)[1]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ealinformer.errors import InputError
 from ealinformer.files import replaced_whole
-from ealinformer.training.tensor_pickle import MAX_DEPTH, MAX_INT_BITS, check_pickle, is_key
+from ealinformer.training.checkpoints.tensor_pickle import MAX_DEPTH, MAX_INT_BITS, check_pickle, is_key
 
 _MARK = b"ealinformer sha256:"
 _COMMENT_LENGTH = len(_MARK) + hashlib.sha256().digest_size * 2

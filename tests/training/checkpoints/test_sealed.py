@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ealinformer.errors import InputError
-from ealinformer.training.sealed import read_sealed, seal, unseal, write_sealed
+from ealinformer.training.checkpoints.sealed import read_sealed, seal, unseal, write_sealed
 
 PATH = Path("some.pt")
 DTYPES = (
@@ -487,7 +487,7 @@ def test_small_files_take_little_memory_and_time(tmp_path: Path) -> None:
         import resource, sys, time
         from pathlib import Path
         from ealinformer.errors import InputError
-        from ealinformer.training.sealed import read_sealed
+        from ealinformer.training.checkpoints.sealed import read_sealed
         def peak():
             return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         before, started = peak(), time.process_time()

@@ -17,9 +17,9 @@ import torch
 import torch.distributed as dist
 
 from ealinformer.errors import InputError
-from ealinformer.training import distribution
-from ealinformer.training.devices import select_devices
-from ealinformer.training.distribution import (
+from ealinformer.training.distributed import groups as distribution
+from ealinformer.training.distributed.devices import select_devices
+from ealinformer.training.distributed.groups import (
     EXIT_RANK_LOST,
     agree_max,
     barrier,
@@ -29,11 +29,11 @@ from ealinformer.training.distribution import (
     sum_in_place,
     wrap,
 )
-from ealinformer.training.ranks import Ranks, ranks_from_environment
+from ealinformer.training.distributed.ranks import Ranks, ranks_from_environment
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # torch._dynamo is what DistributedDataParallel imports late.
-CONTEXT.set_forkserver_preload(["torch._dynamo", "ealinformer.training.processes", "pytest"])
+CONTEXT.set_forkserver_preload(["torch._dynamo", "ealinformer.training.distributed.processes", "pytest"])
 SECONDS = 20  # none of these needs more than a few
 
 

@@ -20,10 +20,10 @@ from ealinformer import __version__
 from ealinformer.errors import InputError
 from ealinformer.files import sync_file, write_text
 from ealinformer.models import Catalogue, find_model
-from ealinformer.training.checkpoint import load_checkpoint, load_weights
-from ealinformer.training.checkpoint_content import check_training
+from ealinformer.training.checkpoints.checkpoint import load_checkpoint, load_weights
+from ealinformer.training.checkpoints.content import check_training
 from ealinformer.training.config import RunConfig, describe
-from ealinformer.training.forecaster import (
+from ealinformer.training.exports.forecaster import (
     Comparison,
     Forecaster,
     compare_program,
@@ -32,7 +32,7 @@ from ealinformer.training.forecaster import (
     same_bits,
 )
 from ealinformer.training.host import host_config
-from ealinformer.training.run_folder import read_json
+from ealinformer.training.runs.folder import read_json
 
 WEIGHTS, PROGRAM, CONFIG = "model.safetensors", "forecaster.pt2", "config.json"
 FORMAT = 1

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 from torch.distributed import HashStore, Store, TCPStore
 
-from ealinformer.training.ranks import Ranks
-from ealinformer.training.rendezvous import _ask, _name, meet
+from ealinformer.training.distributed.ranks import Ranks
+from ealinformer.training.distributed.rendezvous import _ask, _name, meet
 
 SOON = timedelta(seconds=20)
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ealinformer.errors import InputError
-from ealinformer.training.ranks import Ranks
-from ealinformer.training.rendezvous import meet
+from ealinformer.training.distributed.ranks import Ranks
+from ealinformer.training.distributed.rendezvous import meet
 
 EXIT_RANK_LOST = 69  # "service unavailable" among the exit codes of sysexits.h
 LONGEST_WAIT = timedelta(minutes=30)

@@ -21,7 +21,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ealinformer.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from ealinformer.errors import InputError
-from ealinformer.training.distribution import EXIT_RANK_LOST
+from ealinformer.training.distributed.groups import EXIT_RANK_LOST
 
 EXIT_FAILED = 1
 _SECONDS_TO_SAVE = 300  # between a signal and SIGKILL: a step and a checkpoint have to fit in

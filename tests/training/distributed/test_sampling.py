@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from ealinformer.training.sampling import EpochBatches, share_of_rank
+from ealinformer.training.distributed.sampling import EpochBatches, share_of_rank
 
 SIZES = {"num_windows": st.integers(1, 60), "batch_size": st.integers(1, 9), "world_size": st.integers(1, 6)}
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn, optim
 
 from ealinformer.errors import InputError
 from ealinformer.files import replaced_whole, sync_file
-from ealinformer.training.checkpoint_content import check_evaluation, check_training, difference
+from ealinformer.training.checkpoints.content import check_evaluation, check_training, difference
+from ealinformer.training.checkpoints.sealed import read_whole, seal, unseal, write_sealed
 from ealinformer.training.config import RunConfig, describe
-from ealinformer.training.sealed import read_whole, seal, unseal, write_sealed
 
 FORMAT = 2
 BEST, LAST, PREVIOUS = "best.pt", "last.pt", "previous.pt"

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from torch.distributed import PrefixStore, Store, TCPStore
 
-from ealinformer.training.ranks import Ranks
+from ealinformer.training.distributed.ranks import Ranks
 
 _SECONDS_BETWEEN_LOOKS = 0.02
 

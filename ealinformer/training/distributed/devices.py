@@ -7,7 +7,7 @@ import torch
 from easytorch.device import set_device_type
 
 from ealinformer.errors import InputError
-from ealinformer.training.ranks import Ranks
+from ealinformer.training.distributed.ranks import Ranks
 
 
 def select_devices(gpus: str | None, ranks: Ranks | None = None) -> int:

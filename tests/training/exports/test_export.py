@@ -20,13 +20,13 @@ import baselines
 from ealinformer.errors import InputError
 from ealinformer.models import MODELS, BackboneConfig, ModelEntry, find_model
 from ealinformer.training import RunConfig
-from ealinformer.training.checkpoint import save_checkpoint
-from ealinformer.training.export import export_checkpoint, load_export, load_forecaster
-from ealinformer.training.forecaster import Forecaster, compare_program, export_program
+from ealinformer.training.checkpoints.checkpoint import save_checkpoint
+from ealinformer.training.exports.export import export_checkpoint, load_export, load_forecaster
+from ealinformer.training.exports.forecaster import Forecaster, compare_program, export_program
 from ealinformer.training.host import host_config
 
 CATALOGUE = {**MODELS, **baselines.MODELS}
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NOWHERE = Path("nowhere")
 MEAN, STD = 211.3, 87.9
 KINDS = {

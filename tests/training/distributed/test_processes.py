@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from ealinformer.errors import InputError
-from ealinformer.training import distribution
-from ealinformer.training.processes import start_processes
+from ealinformer.training.distributed import groups as distribution
+from ealinformer.training.distributed.processes import start_processes
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch._dynamo", "ealinformer.training.processes", "pytest"])
+CONTEXT.set_forkserver_preload(["torch._dynamo", "ealinformer.training.distributed.processes", "pytest"])
 SECONDS = 20  # none of these needs more than a few
 # Ranks need no torch where only their ends matter.
 RANK = "import os, signal, sys, time; rank = int(os.environ['RANK'])\n"
@@ -33,7 +33,7 @@ class Launcher:
     def launch(self, script: str, processes: int, options: dict[str, int]) -> None:
         os.setsid()
         os.environ.pop("OMP_NUM_THREADS", None)
-        os.environ["PYTHONPATH"] = str(Path(distribution.__file__).parents[2])
+        os.environ["PYTHONPATH"] = str(Path(distribution.__file__).parents[3])
         for number, path in enumerate((self.output, self.errors), start=1):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
         os.chdir(self.folder)
@@ -156,8 +156,8 @@ def test_a_second_signal_reaches_the_ranks_too(tmp_path: Path) -> None:
 
 
 JOINED = """
-from ealinformer.training.distribution import agree_max, join
-from ealinformer.training.ranks import ranks_from_environment
+from ealinformer.training.distributed.groups import agree_max, join
+from ealinformer.training.distributed.ranks import ranks_from_environment
 with join(ranks_from_environment(), cuda=False):
     agree_max(0)
     open(f'pid-of-{rank}', 'w').write(str(os.getpid()))

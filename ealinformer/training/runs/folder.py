@@ -17,10 +17,10 @@ from typing import Any
 from ealinformer.errors import InputError
 from ealinformer.files import write_text
 from ealinformer.training.config import RunConfig
-from ealinformer.training.history import read_history
-from ealinformer.training.lock import LOCK, holder, is_alive, is_held, this_process
-from ealinformer.training.lock import at_work as at_work  # part of what this module offers
-from ealinformer.training.strict_json import read_json, write_json
+from ealinformer.training.runs.history import read_history
+from ealinformer.training.runs.lock import LOCK, holder, is_alive, is_held, this_process
+from ealinformer.training.runs.lock import at_work as at_work  # part of what this module offers
+from ealinformer.training.runs.strict_json import read_json, write_json
 
 CONFIG, STATUS, METRICS = "config.json", "run.json", "metrics.json"
 HISTORY, LOG = "history.csv", "train.log"

@@ -18,10 +18,9 @@ import pytest
 
 import ealinformer
 from ealinformer.errors import InputError
-from ealinformer.training import RunConfig, lock
-from ealinformer.training.history import History, read_history
-from ealinformer.training.lock import LOCK, is_alive, this_process
-from ealinformer.training.run_folder import (
+from ealinformer.training import RunConfig
+from ealinformer.training.runs import lock
+from ealinformer.training.runs.folder import (
     STATES,
     at_work,
     begin,
@@ -35,6 +34,8 @@ from ealinformer.training.run_folder import (
     state_of,
     write_json,
 )
+from ealinformer.training.runs.history import History, read_history
+from ealinformer.training.runs.lock import LOCK, is_alive, this_process
 
 # Without the package around it, which takes a second to import.
 HEAD = f"""

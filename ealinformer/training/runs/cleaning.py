@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ealinformer.errors import InputError
-from ealinformer.training.run_folder import (
+from ealinformer.training.runs.folder import (
     BEST,
     CONFIG,
     HISTORY,
@@ -26,7 +26,7 @@ from ealinformer.training.run_folder import (
     read_json,
     state_of,
 )
-from ealinformer.training.runs import RunSummary, list_runs
+from ealinformer.training.runs.listing import RunSummary, list_runs
 
 DAY = 24 * 3600.0
 TENSORBOARD, EVENTS = "tensorboard", "events.out.tfevents."

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ealinformer.errors import InputError
-from ealinformer.training.history import read_history
-from ealinformer.training.run_folder import CONFIG, HISTORY, METRICS, STATUS, is_run, read_json, state_in
+from ealinformer.training.runs.folder import CONFIG, HISTORY, METRICS, STATUS, is_run, read_json, state_in
+from ealinformer.training.runs.history import read_history
 
 DAMAGED = "damaged"  # state of a run whose run.json does not say one
 T = TypeVar("T")

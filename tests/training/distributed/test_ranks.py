@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ealinformer.training.checkpoint import load_checkpoint
-from ealinformer.training.history import read_history
+from ealinformer.training.checkpoints.checkpoint import load_checkpoint
+from ealinformer.training.runs.history import read_history
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CONFIG = """
 from ealinformer.training import Experiment, Recipe, SeriesSpec
 
@@ -38,7 +38,7 @@ SIZES = {1: 116, 2: 58, 4: 29}
 
 START = """
 import sys
-from ealinformer.training.processes import start_processes
+from ealinformer.training.distributed.processes import start_processes
 sys.exit(start_processes([sys.executable, *sys.argv[1:]], 2))
 """
 
