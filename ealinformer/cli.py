@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -30,6 +31,8 @@ def run(main: Callable[[Sequence[str] | None], None]) -> NoReturn:
     Our own bugs keep their traceback. What the machine refuses (a full disk, a file it may not read, no more memory) is
     bad input too. `... | head` ends a command line in silence.
     """
+    if callable(signal.getsignal(signal.SIGINT)):  # it is not where Ctrl-C is ignored
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # in place of what was for the time of the imports
     try:
         main(None)
         if sys.stdout is not None:  # it is None where the caller closed it

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import _interrupt  # noqa: F401  before what takes seconds to import
 import numpy as np
 
 from ealinformer.cli import EXIT_INTERRUPTED, ArgumentParser, run

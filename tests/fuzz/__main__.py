@@ -65,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     )
     if given.record:
+        given.record.parent.mkdir(parents=True, exist_ok=True)
         record = {"minutes": given.minutes, "seed": given.seed, "time_limit_s": TIME_LIMIT, "rows": rows}
         write_json(given.record, {**record, **provenance()})
         write_text(given.record.with_suffix(".txt"), render_table(COLUMNS, rows) + "\n")
