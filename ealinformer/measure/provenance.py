@@ -50,9 +50,15 @@ def provenance() -> dict[str, Any]:
         },
         "commit": _commit(),
         "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
-        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "command": shlex.join([Path(sys.executable).name, *_words()]),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def _words() -> list[str]:
+    """The command line as it was typed: of `python -m module` Python keeps the path of a file."""
+    given = sys.orig_argv
+    return given[1:] if given[1:2] == ["-m"] and given[3:] == sys.argv[1:] else sys.argv
 
 
 def _machine() -> dict[str, Any]:

@@ -131,6 +131,16 @@ def test_the_command_can_be_pasted_into_a_shell(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a git checkout")
+def test_the_command_of_a_module_is_as_it_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python itself puts the path of a file in place of `-m pytest`."""
+    monkeypatch.setattr(sys, "orig_argv", ["/somewhere/bin/python", "-m", "pytest", "tests", "--faults", "full"])
+    monkeypatch.setattr(sys, "argv", ["/somewhere/lib/pytest/__main__.py", "tests", "--faults", "full"])
+    python = Path(sys.executable).name
+    assert provenance()["command"] == f"{python} -m pytest tests --faults full"
+    monkeypatch.setattr(sys, "argv", ["train.py", "-c", "configs/DEMO.py"])  # called in a process of something else
+    assert provenance()["command"] == f"{python} train.py -c configs/DEMO.py"
+
+
 def test_the_commit_is_that_of_the_checkout() -> None:
     head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
     assert re.fullmatch(rf"{head.stdout.strip()}(\+dirty)?", provenance()["commit"])
