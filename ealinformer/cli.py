@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from ealinformer.errors import InputError, Interrupted
@@ -26,7 +27,9 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def run(main: Callable[[Sequence[str] | None], None]) -> NoReturn:
-    """Run a command line and exit: 0 on success, 2 on bad input, 130 on Ctrl-C, 143 on SIGTERM.
+    """Run a command line and exit: 0 on success, 2 on bad input, 130 on Ctrl-C, 141 on a broken pipe.
+
+    A training that was asked to leave by a signal exits with 128 and its number: 143 on SIGTERM, 129 on SIGHUP.
 
     Our own bugs keep their traceback. What the machine refuses (a full disk, a file it may not read, no more memory) is
     bad input too. `... | head` ends a command line in silence.
@@ -50,17 +53,22 @@ def run(main: Callable[[Sequence[str] | None], None]) -> NoReturn:
         _drop_standard_output()
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
     except Interrupted as error:
-        print(error, file=sys.stderr)
+        _say(str(error))
         sys.exit(128 + error.number)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _say("interrupted")
         sys.exit(EXIT_INTERRUPTED)
     sys.exit(0)
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
+    _say(f"error: {message}")
     sys.exit(EXIT_BAD_INPUT)
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # the terminal, or who reads standard error, may be gone: the status still tells
+        print(line, file=sys.stderr, flush=True)
 
 
 def _drop_standard_output() -> None:

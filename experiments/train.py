@@ -67,7 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError(f"--processes {given.processes}: 1 or more, and not together with --gpus, is expected")
     if not given.checkpoint_minutes >= 0:
         raise InputError(f"--checkpoint-minutes {given.checkpoint_minutes}: 0 or more is expected")
-    is_rank = ranks_from_environment() is not None
+    ranks = ranks_from_environment()
+    is_rank = ranks is not None
+    if ranks is not None and given.processes not in (1, ranks.local_world_size):
+        raise InputError(f"--processes {given.processes}: torchrun started {ranks.local_world_size} on this machine")
     if is_rank and given.output_dir is None:
         raise InputError("under torchrun --output-dir has to be given, so that all processes and restarts find the run")
     if given.resume == "must" and given.output_dir is None:

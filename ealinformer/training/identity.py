@@ -1,6 +1,7 @@
 """What a training runs on, so that a checkpoint is not taken up by other code in silence."""
 
 import hashlib
+import importlib.metadata
 import inspect
 from functools import cache
 from pathlib import Path
@@ -22,9 +23,12 @@ def code_identity(model: type[nn.Module], *, device: str, processes: int) -> dic
         "sources": _sources_checksum(Path(inspect.getfile(model))),
         "torch": torch.__version__,
         "numpy": np.__version__,
+        **{name: importlib.metadata.version(name) for name in ("basicts", "easy-torch")},
         "device": device,
         "processes": str(processes),
     }
+    if device == "cuda":
+        identity["cuda"] = f"{torch.version.cuda}, {torch.cuda.get_device_name()}"
     if device == "cpu":  # sums are split over threads, which changes their last bits
         identity["threads"] = str(torch.get_num_threads())
     return identity
@@ -33,9 +37,10 @@ def code_identity(model: type[nn.Module], *, device: str, processes: int) -> dic
 @cache
 def _sources_checksum(model_file: Path) -> str:
     package = Path(ealinformer.__file__).parent
-    files = {path for name in _PACKAGES for path in (package / name).rglob("*.py")}
-    files |= set(model_file.parent.glob("*.py"))
+    files = {path.relative_to(package): path for name in _PACKAGES for path in (package / name).rglob("*.py")}
+    if not model_file.is_relative_to(package):
+        files |= {path.relative_to(model_file.parent): path for path in model_file.parent.rglob("*.py")}
     sha256 = hashlib.sha256()
-    for path in sorted(files, key=lambda path: (path.name, path)):
-        sha256.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for name, path in sorted(files.items()):
+        sha256.update(name.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return sha256.hexdigest()[:16]

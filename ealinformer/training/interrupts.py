@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from ealinformer.errors import Interrupted
@@ -29,8 +29,9 @@ class Interrupts:
         if self.signal:
             os._exit(128 + number)  # files are replaced whole, so whatever is being written may be left
         self.signal, self._received_at = number, now
-        # os.write: a print here could cut into one that is under way.
-        os.write(2, f"\n{signal.Signals(number).name}: saving and leaving; once more leaves at once\n".encode())
+        # os.write: a print here could cut into one that is under way. The terminal may be what is gone.
+        with suppress(OSError):
+            os.write(2, f"\n{signal.Signals(number).name}: saving and leaving; once more leaves at once\n".encode())
 
     def check(self) -> None:
         """Raise Interrupted when a signal came."""

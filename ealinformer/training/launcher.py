@@ -1,6 +1,7 @@
 """Train a run from its config to its metrics, or score a checkpoint: what the command lines call."""
 
 import dataclasses
+import errno
 import shutil
 import statistics
 import sys
@@ -73,6 +74,7 @@ def train(job: Job) -> dict[str, Any]:
         runner = ForecastingRunner(_host_config(job), job.run, logger, interrupts)
         runner.code, runner.data_checksum = code, data.checksum
         runner.minutes_between_checkpoints = job.checkpoint_minutes
+        interrupts.check()  # while the ranks meet, a signal ends the process
         stack.enter_context(join(ranks, cuda=job.gpus is not None))
         message = None
         if ranks.is_master:
@@ -93,6 +95,7 @@ def train(job: Job) -> dict[str, Any]:
 
 
 _FINISHED = b"finished"
+_OF_A_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 def _begin(
@@ -120,6 +123,11 @@ def _begin(
         accept_changes=job.accept_changes,
     )
     if start.finished:
+        if job.predictions is not None and not job.predictions.is_file():
+            raise InputError(
+                f"{folder}: the run has finished without {job.predictions.name}; experiments/evaluate.py --checkpoint "
+                f"{folder / BEST} --predictions FILE writes it"
+            )
         for line in start.said:
             print(line, file=sys.stderr)
         return start
@@ -127,7 +135,8 @@ def _begin(
     if job.check_data:
 
         def tell(line: str) -> None:
-            print(line, file=sys.stderr)
+            with suppress(OSError):  # the terminal may be gone
+                print(line, file=sys.stderr)
             interrupts.check()
 
         contents = check_contents(data, progress=tell)
@@ -167,19 +176,19 @@ def _explaining_full_disk(folder: Path) -> Iterator[None]:
     TensorBoard writes in a thread, which would end with a traceback: what it cannot write, the run cannot either, and
     says so. The thread may be late, so that its silence outlasts the block.
     """
-    said = threading.excepthook
-
-    def quiet(error: threading.ExceptHookArgs) -> None:
-        if not isinstance(error.exc_value, OSError):
-            said(error)
-
-    threading.excepthook = quiet
+    if threading.excepthook is not _without_disk_errors:
+        threading.excepthook = _without_disk_errors
     try:
         yield
     except OSError as error:
-        if error.errno is None or error.filename is not None:
+        if error.errno not in _OF_A_DISK or error.filename is not None:
             raise
         raise InputError(f"cannot write to {folder}: {error.strerror}") from error
+
+
+def _without_disk_errors(error: threading.ExceptHookArgs) -> None:
+    if not (isinstance(error.exc_value, OSError) and error.exc_value.errno in _OF_A_DISK):
+        threading.__excepthook__(error)
 
 
 @contextmanager

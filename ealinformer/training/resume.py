@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ealinformer.errors import InputError
-from ealinformer.training.checkpoints.checkpoint import Found, newest_checkpoint
+from ealinformer.training.checkpoints.checkpoint import BEST, LAST, PREVIOUS, Found, newest_checkpoint
 from ealinformer.training.config import RunConfig, describe
 from ealinformer.training.differences import compare_code, compare_run
 from ealinformer.training.runs import folder as run_folder
@@ -55,6 +55,9 @@ def take_up(
         return Start(finished=True, said=(f"{folder}: the run has finished, there is nothing to do",))
     found = newest_checkpoint(folder)
     if found is None:
+        if (folder / BEST).exists():
+            line = f"{folder} holds a {BEST} but neither {LAST} nor {PREVIOUS}: there is nothing to go on from"
+            raise InputError(f"{line}; --output-dir names another folder")
         if mode == "must":
             raise InputError(f"--resume must: {folder} holds no checkpoint yet")
         differences = compare_run(_read_config(folder), run)

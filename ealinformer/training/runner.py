@@ -35,7 +35,7 @@ from ealinformer.training.runs.folder import HISTORY
 from ealinformer.training.runs.history import History
 from ealinformer.training.score import Score, over_all_readings
 from ealinformer.training.scoring import ScoringRunner
-from ealinformer.training.state import TrainingState, load_state, save_best, save_state
+from ealinformer.training.state import TrainingState, load_state, place_in_batches, save_best, save_state
 from ealinformer.training.watch import FiniteWatch, NotFiniteError, describe_bad_step, warnings
 
 STEPS_BETWEEN_READS = 50  # of what the watch has noticed on a GPU
@@ -80,7 +80,8 @@ class ForecastingRunner(ScoringRunner):
             some_unused = not self._trains_all_parameters()
             cuda = self.device.type == "cuda"
             self.model = wrap(self.model, cuda, ranks.local_rank, find_unused_parameters=some_unused)
-            setup_determinacy(self.run.seed + ranks.rank, deterministic=self.run.deterministic)
+            seed = (self.run.seed + ranks.rank) % 2**32  # numpy takes no larger one
+            setup_determinacy(seed, deterministic=self.run.deterministic)
 
     def _trains_all_parameters(self) -> bool:
         """Whether a forecast depends on every parameter; where not, torch has to look for the others in every step."""
@@ -90,7 +91,10 @@ class ForecastingRunner(ScoringRunner):
             data[name] = torch.zeros(1, length, sensors, dtype=self.dtype)
             data[f"{name}_timestamps"] = torch.zeros(1, length, 2, dtype=self.dtype)
         self.status = RunnerStatus.TRAINING
+        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         self._forward(self.model, data, 1, 1)["prediction"].sum().backward()
+        for name, buffer in self.model.named_buffers():  # running statistics have seen what is no data
+            buffer.copy_(buffers[name])
         used = all(p.grad is not None for p in self.model.parameters() if p.requires_grad)
         self.model.zero_grad()
         return used
@@ -112,6 +116,8 @@ class ForecastingRunner(ScoringRunner):
         # run was taken up.
         self.train_data_loader = DataLoader(dataset, batch_sampler=self.batches, generator=torch.Generator())
         self.steps_per_epoch = len(self.batches)
+        if self._resumed_from is not None:
+            place_in_batches(self, *self._resumed_from)
         if dataset.storage != "in memory":
             self.log.info(
                 "windows are read from disk as they are needed: in memory they would fill more than half of it"
@@ -181,9 +187,7 @@ class ForecastingRunner(ScoringRunner):
                     break
         self._read_watch()
         state.seconds = time.monotonic() - self._epoch_started
-        if self._at_max_steps():
-            self.should_training_stop = True
-            state.stopped_by = f"--max-steps {state.step}"
+        self.should_training_stop |= self._at_max_steps()
 
     def _at_max_steps(self) -> bool:
         return self.run.max_steps is not None and self.state.step >= self.run.max_steps
@@ -201,7 +205,9 @@ class ForecastingRunner(ScoringRunner):
                 # A run that is taken up in a validation takes this step before one of the optimizer, and rightly so.
                 simplefilter("ignore", UserWarning)
                 self.lr_scheduler.step()
-        if self.should_training_stop and not self._at_max_steps():
+        if self._at_max_steps():
+            state.stopped_by = f"--max-steps {state.step}"
+        elif self.should_training_stop:
             state.stopped_by = f"no better validation score for {self.run.recipe.patience} epochs"
         state.finished = self.should_training_stop or epoch == self.num_epochs
         state.epoch, state.steps_done, state.seconds = epoch + 1, 0, 0.0
@@ -271,20 +277,25 @@ class ForecastingRunner(ScoringRunner):
             return  # gradients of several steps are being added up, which no checkpoint holds
         if not self.watch.at_once and self.state.step % STEPS_BETWEEN_READS == 0:
             self._read_watch()
-        minutes = (time.monotonic() - self._saved_at) / 60
-        due = self.ranks.is_master and minutes >= self.minutes_between_checkpoints
-        signal, due_now = agree_max(self.interrupts.signal, due)
-        if signal or due_now:
+        signal, due = self._asked()
+        if signal or due:
             self.state.seconds = time.monotonic() - self._epoch_started
             self._save()
         self._leave(signal)
 
     def _leave_if_asked(self) -> None:
         """The same where no step is under way: in validation, where the training part of the epoch is kept."""
-        (signal,) = agree_max(self.interrupts.signal)
-        if signal and self.status == RunnerStatus.VALIDATING:
+        signal, due = self._asked()
+        if (signal or due) and self.status == RunnerStatus.VALIDATING:
             self._save()
         self._leave(signal)
+
+    def _asked(self) -> tuple[float, float]:
+        """The signal that came to any rank, 0 without one, and whether a checkpoint is due."""
+        minutes = (time.monotonic() - self._saved_at) / 60
+        due = self.ranks.is_master and minutes >= self.minutes_between_checkpoints
+        signal, due_now = agree_max(self.interrupts.signal, due)
+        return signal, due_now
 
     def _leave(self, signal: float) -> None:
         if signal:

@@ -16,6 +16,7 @@ from ealinformer.training.checkpoints.checkpoint import (
     save_checkpoint,
 )
 from ealinformer.training.checkpoints.content import difference
+from ealinformer.training.config import RunConfig
 from ealinformer.training.score import Score
 
 if TYPE_CHECKING:
@@ -86,7 +87,9 @@ def load_state(runner: "ForecastingRunner", path: Path, content: dict[str, Any])
     training, ranks = content["training"], runner.ranks
     load_weights(path, runner.bare_model, content)
     load_optimizer(path, runner.optimizer, training["optimizer"])
-    if runner.lr_scheduler is not None and training["lr_scheduler"] is not None:
+    if RunConfig.model_validate_json(content["run"]).recipe != runner.run.recipe:
+        _take_recipe(runner, training["epoch"] - 1)
+    elif runner.lr_scheduler is not None and training["lr_scheduler"] is not None:
         load_lr_scheduler(path, runner.lr_scheduler, training["lr_scheduler"])
     if runner.stopping is not None:
         runner.stopping.counter = training["stopping_counter"]
@@ -113,3 +116,35 @@ def load_state(runner: "ForecastingRunner", path: Path, content: dict[str, Any])
         save_best(runner)  # a kill may have left an older or a newer one
     else:
         runner.history.rows = training["history"]
+
+
+def _take_recipe(runner: "ForecastingRunner", epochs_done: int) -> None:
+    """Put the settings of the config in place of those of a checkpoint, where a change of the recipe was accepted."""
+    recipe, schedule = runner.run.recipe, runner.lr_scheduler
+    rate = recipe.lr * recipe.gamma ** sum(milestone <= epochs_done for milestone in recipe.milestones)
+    for group in runner.optimizer.param_groups:
+        group.update(lr=rate, initial_lr=recipe.lr, weight_decay=recipe.weight_decay)
+    if schedule is not None:  # a new one, that has the config's milestones
+        schedule.last_epoch, schedule._step_count, schedule._last_lr = epochs_done, epochs_done + 1, [rate]
+
+
+def place_in_batches(runner: "ForecastingRunner", path: Path, content: dict[str, Any]) -> None:
+    """Find the step of this run's batches at which a checkpoint with other batches or other data stands.
+
+    Raises:
+        InputError: it stands within an epoch where no step of this run begins.
+    """
+    training, saved, state = content["training"], RunConfig.model_validate_json(content["run"]), runner.state
+    before = saved.recipe.batch_size * int(training["code"].get("processes", "1"))
+    now, num_windows = runner.batches.global_batch_size, runner.batches.num_windows
+    if state.steps_done == 0 or (before == now and training["data"] == runner.data_checksum):
+        return
+    if training["data"] != runner.data_checksum:
+        raise InputError(f"{path} stands within epoch {state.epoch}, which cannot be gone on with on other data")
+    seen = min(state.steps_done * before, num_windows)
+    if seen % now and seen < num_windows:
+        raise InputError(
+            f"{path} stands {seen} windows into epoch {state.epoch}, where no batch of {now} windows begins; batches "
+            f"of {before} in all can go on from there"
+        )
+    state.steps_done = -(-seen // now)

@@ -56,6 +56,29 @@ def test_a_signal_that_comes_twice_at_once_is_one_where_that_is_asked_for() -> N
         assert interrupts.signal == signal.SIGTERM
 
 
+def test_a_terminal_that_is_gone_does_not_lose_the_signal() -> None:
+    """Whose closing is what SIGHUP tells of; `| tee log` is gone after the same Ctrl-C, too."""
+    code = WAITING.replace('print("asked", flush=True)', 'print("asked", flush=True)\n    sys.exit(7)')
+    reader, writer = os.pipe()
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=writer, text=True)
+    os.close(writer)
+    os.close(reader)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "asked\n"
+    assert process.wait(timeout=5) == 7
+
+
+def test_the_status_tells_where_standard_error_is_gone() -> None:
+    code = "import signal\nfrom ealinformer.cli import run\nfrom ealinformer.errors import Interrupted\n"
+    code += "def main(arguments):\n    raise Interrupted(signal.SIGTERM)\nrun(main)"
+    reader, writer = os.pipe()
+    os.close(reader)
+    assert subprocess.run([sys.executable, "-c", code], stderr=writer).returncode == 143
+    os.close(writer)
+
+
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
     """As nohup has it."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -4,12 +4,14 @@ import dataclasses
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from basicts.utils import RunnerStatus
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ealinformer.errors import InputError, Interrupted
@@ -198,6 +200,7 @@ def test_tensorboard_shows_every_epoch_once(
 ) -> None:
     job = new_job(tmp_path / "run", *SETTINGS)
     killed(job, monkeypatch, epoch, "_save_model")  # the events of that epoch are written, its checkpoint is not
+    time.sleep(1.1)  # TensorBoard orders files by the second that their names begin with
     train(job)
     events = EventAccumulator(str(job.folder / "tensorboard"))
     events.Reload()
@@ -302,6 +305,39 @@ def test_must_wants_a_checkpoint(new_job: NewJob, tmp_path: Path, monkeypatch: p
     assert refused(dataclasses.replace(job, resume="must")) == f"--resume must: {job.folder} holds no checkpoint yet"
 
 
+def test_best_weights_alone_are_nothing_to_go_on_from_and_are_not_written_over(
+    new_job: NewJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = new_job(tmp_path / "run")
+    killed(job, monkeypatch, STEPS + 3)
+    (job.folder / "last.pt").unlink()
+    assert "holds a best.pt but neither last.pt nor previous.pt" in refused(job)
+
+
+def test_predictions_of_a_finished_run_are_not_promised(finished: Job) -> None:
+    line = refused(dataclasses.replace(finished, predictions=finished.folder / "predictions.npz"))
+    assert "the run has finished without predictions.npz; experiments/evaluate.py --checkpoint" in line
+
+
+def test_a_checkpoint_that_is_due_is_kept_in_a_long_validation_too(
+    new_job: NewJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, straight: Outcome
+) -> None:
+    job = dataclasses.replace(new_job(tmp_path / "run", *SETTINGS), checkpoint_minutes=1000)
+    validate = ForecastingRunner.validate
+
+    def long(self: ForecastingRunner, *arguments: Any, **options: Any) -> None:
+        self._saved_at -= 2000 * 60
+        validate(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ForecastingRunner, "validate", long)
+        killed(job, patch, 1, "_save_best_model")
+    training = load_checkpoint(job.folder / "last.pt")[1]["training"]
+    assert (training["epoch"], training["steps_done"], training["history"]) == (1, STEPS, [])
+    train(job)
+    assert_as_straight(job.folder, straight)
+
+
 def test_another_config_is_named_key_by_key_and_refused_unless_told_otherwise(
     new_job: NewJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -314,6 +350,48 @@ def test_another_config_is_named_key_by_key_and_refused_unless_told_otherwise(
     assert f"{differences} (accepted)" in capfd.readouterr().err
     assert metrics["epochs"] == 3
     assert json.loads((tmp_path / "run" / "config.json").read_text())["recipe"]["weight_decay"] == 0.5
+    (group,) = load_checkpoint(tmp_path / "run" / "last.pt")[1]["training"]["optimizer"]["param_groups"]
+    assert group["weight_decay"] == 0.5
+
+
+def test_an_accepted_recipe_is_the_one_trained_with(
+    new_job: NewJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rate and milestones, too: after the first of four epochs the rate was 0.005, with milestones at 2 and 3."""
+    killed(new_job(tmp_path / "run", *SETTINGS), monkeypatch, 8)
+    changed = new_job(tmp_path / "run", *SETTINGS[:2], "milestones=(1,3)", "lr=0.02", "gamma=0.5", *SETTINGS[3:])
+    train(dataclasses.replace(changed, accept_changes=True))
+    history = load_checkpoint(tmp_path / "run" / "last.pt")[1]["training"]["history"]
+    assert [row["lr"] for row in history] == pytest.approx([0.005, 0.01, 0.01, 0.005])
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "steps"), [(20, 12), (80, 3), (60, None)]
+)  # 234 windows; the checkpoint stands 80 windows into epoch 2
+def test_an_accepted_batch_goes_on_where_the_windows_do_or_says_why_not(
+    new_job: NewJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int, steps: int | None
+) -> None:
+    job = dataclasses.replace(new_job(tmp_path / "run", "num_epochs=2"), checkpoint_minutes=0)
+    killed(job, monkeypatch, STEPS + 3)
+    other = dataclasses.replace(
+        new_job(tmp_path / "run", "num_epochs=2", f"batch_size={batch_size}"), accept_changes=True
+    )
+    if steps is None:
+        with pytest.raises(InputError, match="stands 80 windows into epoch 2, where no batch of 60 windows begins"):
+            train(other)
+        return
+    seen: list[int] = []
+    add = ForecastingRunner._add
+
+    def counted(self: ForecastingRunner, score: Any, forward_return: dict[str, Any], *rest: Any) -> None:
+        if self.status == RunnerStatus.TRAINING:
+            seen.append(len(forward_return["targets"]))
+        add(self, score, forward_return, *rest)
+
+    monkeypatch.setattr(ForecastingRunner, "_add", counted)
+    train(other)
+    assert sum(seen) == 234 - 80  # what was left of the epoch, no window twice
+    assert load_checkpoint(job.folder / "last.pt")[1]["training"]["history"][1]["steps"] == steps
 
 
 @pytest.mark.parametrize("key", ["sources", "torch", "device"])

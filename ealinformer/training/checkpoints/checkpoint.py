@@ -71,7 +71,7 @@ def keep_checkpoint(folder: Path, run: RunConfig, state: dict[str, Any]) -> None
     Killed at any moment, it leaves a whole one of the two.
 
     Raises:
-        InputError: the folder cannot be written to, or the disk is full; both files are what they were.
+        InputError: the folder cannot be written to, or the disk is full; a whole one is left.
     """
     last = folder / LAST
     with replaced_whole(last) as temporary:
@@ -134,7 +134,7 @@ def load_weights(path: Path, model: nn.Module, state: dict[str, Any]) -> None:
 
 
 def load_optimizer(path: Path, optimizer: optim.Optimizer, state: dict[str, Any]) -> None:
-    """Put the state of a checkpoint into `optimizer`, whose own its tensors become.
+    """Put the state of a checkpoint, its settings too, into `optimizer`, whose own its tensors become.
 
     Raises:
         InputError: parameter groups, settings or tensors are not those of the optimizer.

@@ -77,7 +77,8 @@ def join(ranks: Ranks, *, cuda: bool, timeout: timedelta = LONGEST_WAIT) -> Iter
         time.sleep(_SECONDS_BEHIND)
         raise RankLost(message) from error
     else:
-        _part()
+        if not _part():
+            _end_soon()
 
 
 def wrap(model: nn.Module, cuda: bool, local_rank: int, *, find_unused_parameters: bool = False) -> nn.Module:
@@ -210,8 +211,8 @@ def _end_with_the_launcher() -> None:
 
 @contextmanager
 def _default_signals() -> Iterator[None]:
-    """SIGINT and SIGTERM end the process: torch does not let Python handle them while it waits for the other ranks."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    """SIGINT, SIGTERM and SIGHUP end the process: torch does not let Python handle them while it waits for the other ranks."""
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
     for number in numbers:
         if before[number] != signal.SIG_IGN:

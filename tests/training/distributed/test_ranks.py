@@ -273,8 +273,11 @@ def test_torchrun_starts_a_run_again_from_its_checkpoint(runs: Runs, tmp_path: P
     assert len(read_history(run / "history.csv")) == 3
 
 
-def test_torchrun_needs_the_name_of_the_folder(runs: Runs, tmp_path: Path) -> None:
+def test_torchrun_needs_the_name_of_the_folder_and_decides_the_number(runs: Runs, tmp_path: Path) -> None:
     environment = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
+    command = runs.command(tmp_path / "run", 4)
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stderr == "error: --processes 4: torchrun started 2 on this machine\n"
     command = runs.command(tmp_path / "run", 1)
     at = command.index("--output-dir")
     del command[at : at + 2]
