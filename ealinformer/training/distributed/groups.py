@@ -211,7 +211,7 @@ def _end_with_the_launcher() -> None:
 
 @contextmanager
 def _default_signals() -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP end the process: torch does not let Python handle them while it waits for the other ranks."""
+    """SIGINT, SIGTERM and SIGHUP end the process: while it waits for others, torch does not let Python handle them."""
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
     for number in numbers:
