@@ -84,8 +84,9 @@ def train(job: Job) -> dict[str, Any]:
             return run_folder.read_json(job.folder / run_folder.METRICS) if ranks.is_master else {}
         runner.distribute(ranks)
         if content:
-            path = start.found.path if start.found else job.folder / LAST
-            runner.resume_from(path, parse_checkpoint(path, content)[1])
+            found = start.found  # of the first process; the others have its bytes
+            path = found.path if found else job.folder / LAST
+            runner.resume_from(path, found.state if found else parse_checkpoint(path, content)[1])
         logger.info(_headline(job, runner))
         for line in start.said:
             logger.info(line)
@@ -176,8 +177,7 @@ def _explaining_full_disk(folder: Path) -> Iterator[None]:
     TensorBoard writes in a thread, which would end with a traceback: what it cannot write, the run cannot either, and
     says so. The thread may be late, so that its silence outlasts the block.
     """
-    if threading.excepthook is not _without_disk_errors:
-        threading.excepthook = _without_disk_errors
+    threading.excepthook = _without_disk_errors
     try:
         yield
     except OSError as error:

@@ -49,11 +49,6 @@ class MetricSums:
         self.relative[:steps] += relative.sum(dim=(0, 2))
         self.nonzero[:steps] += nonzero.sum(dim=(0, 2))
 
-    def reduce_over_ranks(self) -> None:
-        """Add up what the processes of a distributed run have seen."""
-        for field in (self.absolute, self.squared, self.count, self.relative, self.nonzero):
-            torch.distributed.all_reduce(field)
-
     def average(self) -> dict[str, float | None]:
         """MAE, RMSE (units of the series) and MAPE (percent) over all horizons together; None where nothing counts."""
         sums = (self.absolute, self.squared, self.count, self.relative, self.nonzero)

@@ -13,9 +13,10 @@ from ealinformer.files import replaced_whole, sync_file
 from ealinformer.training.checkpoints.content import check_evaluation, check_training, difference
 from ealinformer.training.checkpoints.sealed import read_whole, seal, unseal, write_sealed
 from ealinformer.training.config import RunConfig, describe
+from ealinformer.training.runs.folder import BEST as BEST
+from ealinformer.training.runs.folder import LAST, PREVIOUS
 
 FORMAT = 2
-BEST, LAST, PREVIOUS = "best.pt", "last.pt", "previous.pt"
 _SERIES_KEYS = ("num_sensors", "interval_minutes", "channel", "null_value", "split")
 _MAX_DETAIL = 80  # characters of a value in a message
 _ADAM_STATE = {"step", "exp_avg", "exp_avg_sq"}
