@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+KERNELS := build/kernels
 
-.PHONY: help setup demo test test-faults fuzz lint clean
+.PHONY: help setup demo test test-faults test-kernels fuzz lint clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,6 +19,10 @@ test: lint  ## ruff, mypy and all tests
 
 test-faults: $(VENV)/.installed-dev  ## kill runs, damage files, fill disks: the full campaigns, under 15 minutes
 	$(BIN)/python -m pytest tests/faults --faults full --record-faults results/faults
+
+test-kernels: $(KERNELS)/.installed  ## the GPU kernels in Triton's interpreter, and compiled; no GPU needed
+	TRITON_INTERPRET=1 PYTHONPATH=$(KERNELS) $(BIN)/python -m pytest tests/attention/kernels
+	PYTHONPATH=$(KERNELS) $(BIN)/python -m pytest tests/attention/kernels/test_compile.py
 
 fuzz: $(VENV)/.installed-dev  ## mutated files for every reader, 5 minutes
 	$(BIN)/python -m tests.fuzz --minutes 5
@@ -43,4 +48,9 @@ $(VENV)/.installed: requirements.txt requirements-host.txt pyproject.toml
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	@echo 'adding the tools for tests'
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(KERNELS)/.installed: $(VENV)/.installed-dev requirements-kernels.txt
+	@rm -rf $(KERNELS)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(KERNELS) -r requirements-kernels.txt
 	@touch $@

@@ -8,12 +8,13 @@ from torch import Tensor
 from ealinformer.attention.causal import causal_entropy_equal
 from ealinformer.attention.checks import check_inputs, check_number, check_scale
 from ealinformer.attention.entropy import ENTROPIES, ESTIMATORS, EntropyEstimator, ScoreMoments, softmax_theta
+from ealinformer.attention.kernels import entropy_equal_kernel, kernel_reason
 from ealinformer.attention.names import unknown_name
 from ealinformer.attention.padding import zero_padding
 from ealinformer.attention.precision import wide, wide_dtype, without_autocast
 
-Branch = Literal["auto", "linear", "quadratic"]
-BRANCHES = ("auto", "linear", "quadratic")
+Branch = Literal["auto", "linear", "quadratic", "kernel"]
+BRANCHES = ("auto", "linear", "quadratic", "kernel")
 
 
 def entropy_equal_attention(
@@ -47,15 +48,15 @@ def entropy_equal_attention(
         causal: query i sees keys 0 ... i. Not for `"skewed"`, whose theta needs the mean of all queries.
         scale: of the scores; 1 / sqrt(C) when None.
         branch: `"linear"` costs O(N C^2), `"quadratic"` O(N^2 C), for the same numbers. `"auto"` takes the quadratic
-            one where C > N, as Algorithm 1 does.
+            one where C > N, as Algorithm 1 does. `"kernel"` is the linear one through Triton kernels, on GPUs alone.
 
     Returns:
         `[..., Nq, Cv]`, in the dtype of the inputs. Finite for entries of q and k up to 1e9 and of v up to 1e15; half
         precision (float16) is computed in float32 and saturates where its range ends.
 
     Raises:
-        ValueError: shapes, dtypes or the mask do not fit, there is no key, an argument is not what it has to be, or
-            the estimator has no causal or no linear form.
+        ValueError: shapes, dtypes or the mask do not fit, there is no key, an argument is not what it has to be, the
+            estimator has no causal or no linear form, or the kernels cannot take the call.
     """
     check_inputs(q, k, v, key_padding_mask, causal)
     if entropy not in ENTROPIES:
@@ -63,6 +64,11 @@ def entropy_equal_attention(
     if branch not in BRANCHES:
         raise unknown_name("branch", branch, BRANCHES)
     check_number("eps", eps)
+    if branch == "kernel":
+        reason = kernel_reason(q, k, v, entropy=entropy, key_padding_mask=key_padding_mask, causal=causal)
+        if reason is not None:
+            raise ValueError(f"branch 'kernel': {reason}")
+        return entropy_equal_kernel(q, k, v, entropy=entropy, eps=eps, scale=scale)
     scale = check_scale(scale, q.shape[-1])
     estimator = ESTIMATORS[entropy]
     if causal and "third" in estimator.needs:

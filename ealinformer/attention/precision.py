@@ -18,8 +18,16 @@ def wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype in _HALF else x
 
 
+def product_dtype(x: Tensor) -> torch.dtype:
+    """What autocast would have a product of `x` computed in; its own dtype without autocast."""
+    return torch.get_autocast_dtype(x.device.type) if _autocasts(x) and x.dtype != torch.float64 else x.dtype
+
+
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:
     """A context in which products keep their dtype: autocast would take sums over N back to half precision."""
+    return torch.autocast(x.device.type, enabled=False) if _autocasts(x) else nullcontext()
+
+
+def _autocasts(x: Tensor) -> bool:
     kind = x.device.type
-    active = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    return torch.autocast(kind, enabled=False) if active else nullcontext()
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)

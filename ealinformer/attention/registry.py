@@ -2,13 +2,12 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
-from ealinformer.attention.entropy_equal import Branch, entropy_equal_attention
+from ealinformer.attention.entropy_equal import Branch
+from ealinformer.attention.entropy_equal_options import EntropyEqualAttention
 from ealinformer.attention.identity import identity_attention
 from ealinformer.attention.kernelized import elu_attention
 from ealinformer.attention.linformer import DEFAULT_RANK, LinformerAttention
@@ -86,14 +85,12 @@ def _sdpa(head_size: int, num_keys: int | None) -> Attention:
 def _entropy_equal(
     head_size: int, num_keys: int | None, *, entropy: str = "taylor", eps: float = 1e-8, branch: Branch = "auto"
 ) -> Attention:
-    attention = partial(entropy_equal_attention, entropy=entropy, eps=eps, branch=branch)
-    attention(*torch.zeros(3, 1, 1, device="cpu"))  # refuses what it cannot take here already
-    return attention
+    return EntropyEqualAttention(entropy, eps, branch)
 
 
 def _inline(head_size: int, num_keys: int | None) -> Attention:
     # InLine attention (arXiv 2412.06590) is entropy-equal attention with theta = 1.
-    return partial(entropy_equal_attention, entropy="second_order", eps=0.0)
+    return EntropyEqualAttention("second_order", eps=0.0)
 
 
 def _elu(head_size: int, num_keys: int | None) -> Attention:

@@ -5,6 +5,8 @@ from numbers import Integral, Real
 
 from basicts.configs import BasicTSModelConfig
 
+LAYERS = ("lean", "plain")
+
 
 @dataclass
 class BackboneConfig(BasicTSModelConfig):
@@ -23,6 +25,12 @@ class BackboneConfig(BasicTSModelConfig):
     n_heads: int = field(default=4, metadata={"help": "Number of attention heads; divides the sum of the widths."})
     num_layers: int = field(default=3, metadata={"help": "Number of temporal and, after them, of spatial layers."})
     dropout: float = field(default=0.1, metadata={"help": "Dropout rate."})
+    layers: str = field(
+        default="lean", metadata={"help": "lean: less time and memory; plain: as papers write it; the same numbers."}
+    )
+    recompute: bool = field(
+        default=False, metadata={"help": "Keep each layer's input alone and compute the rest again when it is needed."}
+    )
 
 
 def backbone_width(config: BackboneConfig) -> int:
@@ -31,6 +39,19 @@ def backbone_width(config: BackboneConfig) -> int:
     A function and no property, because a config that BasicTS has saved and read back is a plain EasyDict.
     """
     return config.input_hidden_size + config.tid_hidden_size + config.diw_hidden_size + config.adaptive_hidden_size
+
+
+# A config that was saved before these keys came has the defaults.
+
+
+def layers_of(config: BackboneConfig) -> str:
+    """`layers` of a config."""
+    return getattr(config, "layers", "lean")
+
+
+def recomputes(config: BackboneConfig) -> bool:
+    """`recompute` of a config."""
+    return getattr(config, "recompute", False)
 
 
 def check_backbone_config(config: BackboneConfig) -> None:
@@ -44,6 +65,10 @@ def check_backbone_config(config: BackboneConfig) -> None:
             raise ValueError(f"{name} has to be 0 or a positive whole number, got {config[name]!r}")
     if not isinstance(config.dropout, Real) or not 0 <= config.dropout < 1:
         raise ValueError(f"dropout has to be in [0, 1), got {config.dropout!r}")
+    if layers_of(config) not in LAYERS:
+        raise ValueError(f"layers has to be one of {', '.join(LAYERS)}, got {config['layers']!r}")
+    if not isinstance(recomputes(config), bool):
+        raise ValueError(f"recompute has to be True or False, got {config['recompute']!r}")
     if backbone_width(config) % config.n_heads:
         raise ValueError(f"n_heads has to divide the width {backbone_width(config)}, got {config.n_heads}")
 

@@ -15,9 +15,11 @@ CATALOGUE = {**ealinformer.models.MODELS, **baselines.MODELS}
 VARIANTS = {
     "ELinFormer": [
         {"entropy": "gaussian"},
+        {"layers": "plain"},
+        {"recompute": True},
         *({"attention": name} for name in ATTENTIONS if name not in ("entropy_equal", "sdpa")),
     ],
-    "STAEformer": [{"attention": "softmax"}],
+    "STAEformer": [{"attention": "softmax"}, {"layers": "plain"}],
 }
 # Widths that run quickly, for models that have these fields; no width is N, the number of sensors used below.
 SMALL = {
@@ -30,7 +32,7 @@ SMALL = {
     "num_layers": 2,
     "dropout": 0.0,
 }
-L, H, N = 6, 3, 11
+L, H, N = 6, 3, 23  # heads have 10 channels, all together 20
 
 NUM_SENSORS = {"PEMS-BAY": 325, "PEMS03": 358, "PEMS04": 307, "PEMS07": 883, "PEMS08": 170}
 _STAEFORMER = {
@@ -58,7 +60,7 @@ every_model = pytest.mark.parametrize("name", list(CATALOGUE))
 every_variant = pytest.mark.parametrize(
     ("name", "options"),
     [
-        pytest.param(name, options, id="-".join([name, *options.values()]))
+        pytest.param(name, options, id="-".join([name, *map(str, options.values())]))
         for name in CATALOGUE
         for options in ({}, *VARIANTS.get(name, []))
     ],

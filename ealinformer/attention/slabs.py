@@ -1,0 +1,20 @@
+"""In what portions the groups of rows that attend to each other are worked through."""
+
+import torch
+from torch import Tensor
+
+ENTRIES = 1 << 19  # 2 MiB in float32: what one pass leaves, the next finds in the cache
+
+
+def slabs(x: Tensor) -> list[Tensor]:
+    """`[..., N, D]` -> parts `[g, N, D]` of some groups each, in order: views on the CPU, as large as suits its cache.
+
+    Elsewhere, and where a program is traced, one part with all groups. Portions also bound what is held for a moment.
+    """
+    num_rows, width = x.shape[-2:]
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return [x.reshape(-1, num_rows, width)]
+    size = max(1, ENTRIES // max(1, num_rows * width))
+    # Not flattened: leading dimensions of a transposed tensor do not merge without a copy.
+    outer = x.flatten(0, -4).unbind(0) if x.ndim > 3 else [x if x.ndim == 3 else x.unsqueeze(0)]
+    return [part for groups in outer for part in groups.split(size)]
