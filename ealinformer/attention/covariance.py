@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ealinformer.attention.projections import Projections
-from ealinformer.attention.slabs import slabs
+from ealinformer.attention.slabs import joined, slabs
 
 
 def covariance_attention(x: Tensor, projections: Projections, n_heads: int, sharpness: float) -> Tensor:
@@ -54,34 +54,31 @@ class _CovarianceAttention(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, covariance, mixing, *projections = ctx.saved_tensors
         weights = Projections(*projections)
-        g_x, g_weights = torch.empty_like(x), Projections(*(torch.zeros_like(weight) for weight in weights))
-        first = 0
-        for rows, g_out, g_rows in zip(slabs(x), slabs(grad), slabs(g_x), strict=True):
-            groups = slice(first, first := first + len(rows))
-            g_rows.copy_(_backward(rows, covariance[groups], mixing[groups], weights, ctx.sharpness, g_out, g_weights))
+        g_weights = Projections(*(torch.zeros_like(weight) for weight in weights))
+        rows = slabs(x)
+        sizes = [len(part) for part in rows]
+        parts = zip(rows, covariance.split(sizes), mixing.split(sizes), slabs(grad), strict=True)
+        g_x = joined((_backward(*part, weights, ctx.sharpness, g_weights) for part in parts), x)
         return g_x, None, None, *g_weights
 
 
 def _forward(x: Tensor, weights: Projections, n_heads: int, sharpness: float) -> tuple[Tensor, Tensor, Tensor]:
     """The result, S `[G, D, D]` and M `[G, heads, C, C]` of all groups."""
-    parts = slabs(x)
-    out = torch.empty_like(x) if len(parts) > 1 else None
-    outs, covariances, mixings = [] if out is None else slabs(out), [], []
-    for index, rows in enumerate(parts):
+    covariances, mixings = [], []
+
+    def attended(rows: Tensor) -> Tensor:
         mean, centred = _centre(rows)
         covariance = centred.transpose(1, 2) @ centred / rows.shape[1]
         mixing = _mixing(covariance @ weights.v_weight.t(), weights.k_weight, n_heads)
+        covariances.append(covariance)
+        mixings.append(mixing)
         mixed_out = _mixed_out(mixing, weights.out_weight)
         mean_q = mean @ weights.q_weight.t() + weights.q_bias
         mean_out = (mean @ weights.v_weight.t() + weights.v_bias) @ weights.out_weight.t() + weights.out_bias
         offset = torch.baddbmm(mean_out, mean_q, mixed_out, alpha=sharpness)
-        values = torch.baddbmm(offset, centred, _matrix(mixed_out, weights.q_weight), alpha=sharpness)
-        covariances.append(covariance)
-        mixings.append(mixing)
-        if out is None:
-            return values.view(x.shape), covariance, mixing
-        outs[index].copy_(values)
-    assert out is not None
+        return torch.baddbmm(offset, centred, _matrix(mixed_out, weights.q_weight), alpha=sharpness)
+
+    out = joined((attended(rows) for rows in slabs(x)), x)
     return out, torch.cat(covariances), torch.cat(mixings)
 
 
@@ -89,9 +86,9 @@ def _backward(
     x: Tensor,
     covariance: Tensor,
     mixing: Tensor,
+    grad: Tensor,
     weights: Projections,
     sharpness: float,
-    grad: Tensor,
     g_weights: Projections,
 ) -> Tensor:
     """The gradient of the rows `[g, N, D]` of some groups; those of the weights are added to `g_weights`."""

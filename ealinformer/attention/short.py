@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ealinformer.attention.projections import Projections
-from ealinformer.attention.slabs import slabs
+from ealinformer.attention.slabs import joined, slabs
 
 
 def short_attention(x: Tensor, projections: Projections, n_heads: int, sharpness: float) -> Tensor:
@@ -31,16 +31,21 @@ class _ShortAttention(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, n_heads: int, sharpness: float, *projections: Tensor) -> Tensor:
         weights = Projections(*projections)
         to_heads, to_heads_bias = _inward(weights)
-        out, kept = torch.empty_like(x), []
-        for rows, target in zip(slabs(x), slabs(out), strict=True):
+        kept = []
+
+        def attended(rows: Tensor) -> Tensor:
             heads = torch.addmm(to_heads_bias, rows.flatten(0, 1), to_heads.t())
             # [3, g * heads, N, C]: contiguous rows for every product from here on.
-            heads = heads.view(*rows.shape[:2], 3, n_heads, -1).permute(2, 0, 3, 1, 4).flatten(1, 2)
-            q, k, v = heads = heads.contiguous()
+            heads = heads.view(*rows.shape[:2], 3, n_heads, -1).permute(2, 0, 3, 1, 4).flatten(1, 2).contiguous()
+            q, k, v = heads
             k -= k.mean(dim=1, keepdim=True)
-            mixed = _from_heads(_mix(q, k, v, sharpness), n_heads)
-            target.copy_(torch.addmm(weights.out_bias, mixed, weights.out_weight.t()).view(rows.shape))
             kept.append(heads)
+            mixed = torch.baddbmm(
+                v.mean(dim=1, keepdim=True), q @ k.transpose(1, 2), v, alpha=sharpness / rows.shape[1]
+            )
+            return torch.addmm(weights.out_bias, _from_heads(mixed, n_heads), weights.out_weight.t()).view(rows.shape)
+
+        out = joined((attended(rows) for rows in slabs(x)), x)
         ctx.save_for_backward(x, *kept, *projections)
         ctx.n_heads, ctx.sharpness = n_heads, sharpness
         return out
@@ -48,36 +53,35 @@ class _ShortAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        x, *kept = ctx.saved_tensors
-        weights = Projections(*kept[-len(Projections._fields) :])
+        x, *saved = ctx.saved_tensors
+        count = len(Projections._fields)
+        kept, weights = saved[:-count], Projections(*saved[-count:])
         to_heads, to_heads_bias = _inward(weights)
         g_to_heads, g_bias = torch.zeros_like(to_heads), torch.zeros_like(to_heads_bias)
         g_out, g_out_bias = torch.zeros_like(weights.out_weight), torch.zeros_like(weights.out_bias)
-        g_x = torch.empty_like(x)
         n_heads, alpha = ctx.n_heads, ctx.sharpness / x.shape[-2]
-        for rows, (q, k, v), given, target in zip(slabs(x), kept, slabs(grad), slabs(g_x), strict=False):
+
+        def gradient(rows: Tensor, heads: Tensor, given: Tensor) -> Tensor:
+            q, k, v = heads
             given = given.flatten(0, 1)
-            g_mixed = (given @ weights.out_weight).view(len(rows), -1, n_heads, q.shape[-1])
-            g_mixed = g_mixed.transpose(1, 2).flatten(0, 1)
+            g_mixed = (given @ weights.out_weight).view(*rows.shape[:2], n_heads, -1).transpose(1, 2).flatten(0, 1)
             scores = q @ k.transpose(1, 2)
             mixed = torch.baddbmm(v.mean(dim=1, keepdim=True), scores, v, alpha=alpha)
             g_scores = (g_mixed @ v.transpose(1, 2)).mul_(alpha)
             g_k = g_scores.transpose(1, 2) @ q
             g_k -= g_k.mean(dim=1, keepdim=True)
             g_v = torch.baddbmm(g_mixed.mean(dim=1, keepdim=True), scores.transpose(1, 2), g_mixed, alpha=alpha)
-            g_heads = torch.stack([_from_heads(g, n_heads) for g in (g_scores @ k, g_k, g_v)], dim=1).flatten(1)
+            g_heads = torch.cat([_from_heads(g, n_heads) for g in (g_scores @ k, g_k, g_v)], dim=1)
             g_to_heads.addmm_(g_heads.t(), rows.flatten(0, 1))
-            g_bias += g_heads.sum(dim=0)
+            g_bias.add_(g_heads.sum(dim=0))
             g_out.addmm_(given.t(), _from_heads(mixed, n_heads))
-            g_out_bias += given.sum(dim=0)
-            target.copy_((g_heads @ to_heads).view(rows.shape))
+            g_out_bias.add_(given.sum(dim=0))
+            return (g_heads @ to_heads).view(rows.shape)
+
+        parts = zip(slabs(x), kept, slabs(grad), strict=True)
+        g_x = joined((gradient(*part) for part in parts), x)
         (g_q, g_k, g_v), (g_q_bias, g_k_bias, g_v_bias) = g_to_heads.chunk(3), g_bias.chunk(3)
         return g_x, None, None, *Projections(g_q, g_q_bias, g_k, g_k_bias, g_v, g_v_bias, g_out, g_out_bias)
-
-
-def _mix(q: Tensor, k: Tensor, v: Tensor, sharpness: float) -> Tensor:
-    """`[b, N, C]`, k centred -> mean(v) + sharpness * q k^T v / N."""
-    return torch.baddbmm(v.mean(dim=1, keepdim=True), q @ k.transpose(1, 2), v, alpha=sharpness / q.shape[1])
 
 
 def _inward(weights: Projections) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,7 @@
 """In what portions the groups of rows that attend to each other are worked through."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -18,3 +20,17 @@ def slabs(x: Tensor) -> list[Tensor]:
     # Not flattened: leading dimensions of a transposed tensor do not merge without a copy.
     outer = x.flatten(0, -4).unbind(0) if x.ndim > 3 else [x if x.ndim == 3 else x.unsqueeze(0)]
     return [part for groups in outer for part in groups.split(size)]
+
+
+def joined(parts: Iterable[Tensor], x: Tensor) -> Tensor:
+    """`[..., N, D]` out of parts in the order of `slabs(x)`, taken one by one; in the strides of `x` on the CPU."""
+    iterator = iter(parts)
+    first = next(iterator)
+    if first.numel() == x.numel():
+        return first.reshape(x.shape)
+    out = torch.empty_like(x)
+    targets = slabs(out)
+    targets[0].copy_(first)
+    for target, part in zip(targets[1:], iterator, strict=True):
+        target.copy_(part)
+    return out

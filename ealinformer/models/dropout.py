@@ -22,16 +22,14 @@ def draw_kept(x: Tensor, p: float) -> Tensor:
 
 
 def packed(kept: Tensor) -> Tensor:
-    """A mask as it is kept for the backward pass: eight entries a byte on the CPU."""
-    return torch.from_numpy(np.packbits(kept.numpy())) if _packs(kept) else kept
+    """A mask as it is kept for the backward pass: on the CPU eight entries a byte, `[-]`."""
+    if kept.device.type != "cpu" or torch.compiler.is_compiling():
+        return kept
+    return torch.from_numpy(np.packbits(kept.numpy()))
 
 
 def unpacked(kept: Tensor, shape: torch.Size) -> Tensor:
-    """The mask of that shape which `packed` made this of."""
-    if not _packs(kept):
-        return kept
+    """The mask that `packed` made this of, in a shape of two dimensions or more."""
+    if kept.ndim > 1:
+        return kept.view(shape)
     return torch.from_numpy(np.unpackbits(kept.numpy(), count=shape.numel())).view(shape)
-
-
-def _packs(kept: Tensor) -> bool:
-    return kept.device.type == "cpu" and not torch.compiler.is_compiling()

@@ -1,6 +1,7 @@
 """Lean layers against plain ones: the same forecasts and gradients, less kept."""
 
 import copy
+import shutil
 
 import pytest
 import torch
@@ -189,12 +190,25 @@ class TestDropout:
         assert torch.equal(draws[0], draws[1])
         assert not torch.equal(draws[0], draws[2])
 
-    @pytest.mark.parametrize("shape", [(1,), (3, 5), (2, 3, 8), (0, 4)])
+    @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (2, 3, 8), (0, 4)])
     def test_a_packed_mask_comes_back(self, shape):
         torch.manual_seed(0)
         kept = draw_kept(torch.empty(shape), 0.5)
         assert packed(kept).numel() == -(-kept.numel() // 8)
         assert torch.equal(unpacked(packed(kept), kept.shape), kept)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_it_gives_the_same_numbers():
+    num_features = 31  # the short form along time, the covariance form along sensors
+    torch.manual_seed(0)
+    model = ELinFormer(ELinFormerConfig(**SIZES, num_features=num_features, dropout=0.0))
+    compiled = copy.deepcopy(model)
+    compiled.compile()
+    expected, expected_gradients = forecast_and_gradients(model, *windows(num_features, dtype=torch.float32))
+    forecast, gradients = forecast_and_gradients(compiled, *windows(num_features, dtype=torch.float32))
+    torch.testing.assert_close(forecast, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(gradients, expected_gradients, rtol=1e-3, atol=1e-4)
 
 
 def test_unknown_layers_and_a_recompute_that_is_no_switch_are_refused():
