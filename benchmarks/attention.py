@@ -24,7 +24,7 @@ from ealinformer.errors import InputError
 from ealinformer.files import write_text
 from ealinformer.measure import provenance
 from ealinformer.measure.attention_cost import BOTH, FORWARD, SEED, Shape
-from ealinformer.measure.attention_sweep import Plan, fits_of, measure_shape, rows_at, seconds_left
+from ealinformer.measure.attention_sweep import Plan, attention_fits, measure_shape, rows_at, seconds_left
 from ealinformer.measure.memory import available_bytes
 from ealinformer.report.attention_cost import fits_table, shape_table, targets_table
 
@@ -251,7 +251,7 @@ def measure(content: dict[str, Any], output: Path | None) -> None:
             tell("starting")
             rows = measure_shape(plan, shape, content["rows"], build, tell)
             content["rows"] += rows
-            content["fits"] = fits_of(content["rows"], plan.fit_from)
+            content["fits"] = attention_fits(content["rows"], plan.fit_from)
             content["complete"] = place == len(missing) - 1
             if output:
                 write_text(output, json.dumps(content, indent=2) + "\n")

@@ -3,8 +3,6 @@
 Knows no attention: `build` makes one of its name. The functions here are run in processes of their own.
 """
 
-import gc
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ealinformer.measure.isolated import Outcome, attempt
-from ealinformer.measure.memory import MIB, allocated_peak, limit_memory, resident_peak
-from ealinformer.measure.timing import interleaved, passes_in_a_sample, stopwatch, synchronize, warm
+from ealinformer.measure.memory import MIB, limit_memory, release
+from ealinformer.measure.peak import peak_of
+from ealinformer.measure.timing import interleaved, passes_in_a_sample, stopwatch, warm
 
 FORWARD, BOTH = "forward", "forward+backward"
 PASSES = (FORWARD, BOTH)
@@ -43,18 +42,6 @@ class Shape:
     threads: int
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Peak bytes of a pass over its inputs: allocated by torch, and seen by the system (None on CUDA).
-
-    `seconds` are those of the very first pass, pages and all.
-    """
-
-    allocated_bytes: int
-    resident_bytes: int | None
-    seconds: float
-
-
 def memory_of(shape: Shape, cases: Sequence[Case], build: Build, limit: int | None) -> dict[Case, Outcome]:
     """The `Memory` of every case, or why there is none. On the CPU a process measures one case, its first work."""
     torch.set_num_threads(shape.threads)
@@ -62,7 +49,7 @@ def memory_of(shape: Shape, cases: Sequence[Case], build: Build, limit: int | No
     for case in cases:
         outcomes[case] = _flat(attempt(_memory, shape, case, build, limit))
         if len(cases) > 1:
-            _forget(shape.device)
+            release(shape.device)
     return outcomes
 
 
@@ -82,7 +69,7 @@ def seconds_of(
             works[case], passes[case] = made.value, passes_in_a_sample(warmed.value)
         else:
             outcomes[case] = warmed
-            _forget(shape.device)
+            release(shape.device)
     timed = interleaved(works, passes, rounds=rounds, turn_seconds=turn_seconds, seconds_of=clock)
     return outcomes | {case: Outcome("ok", samples) for case, samples in timed.items()}
 
@@ -126,36 +113,10 @@ def _memory(shape: Shape, case: Case, build: Build, limit: int | None) -> Outcom
     if limit is not None:
         limit_memory(limit, shape.device)
     work = work_of(shape, case, build, random_inputs(shape))
-    seen = attempt(_first_pass, work, shape.device)
-    if seen.status == "failed":
-        return seen
-    # Also where memory ran out: this says how much it would have needed.
-    counted = attempt(allocated_peak, work, shape.device)
-    if counted.status != "ok" or seen.status != "ok":
-        return counted if counted.status != "ok" else seen
-    resident, seconds = seen.value
-    return Outcome("ok", Memory(counted.value, resident, seconds))
-
-
-def _first_pass(work: Callable[[], object], device: str) -> tuple[int | None, float]:
-    start = time.perf_counter()
-    resident: int | None = None
-    if torch.device(device).type == "cuda":
-        work()
-        synchronize(device)
-    else:
-        resident = resident_peak(work)
-    return resident, time.perf_counter() - start
+    return peak_of(work, shape.device)
 
 
 def _flat(outcome: Outcome) -> Outcome:
     """The outcome within, where the function ended well and gave one."""
     inner: Any = outcome.value
     return inner if outcome.status == "ok" and isinstance(inner, Outcome) else outcome
-
-
-def _forget(device: str) -> None:
-    """Give back what a case that ended early left behind."""
-    gc.collect()
-    if torch.device(device).type == "cuda":
-        torch.cuda.empty_cache()

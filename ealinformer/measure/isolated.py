@@ -14,8 +14,10 @@ from ealinformer.measure.memory import OutOfMemoryError, first_line, is_out_of_m
 
 Status = Literal["ok", "out of memory", "too slow", "failed"]
 
-# Imported once, before any process is forked; autograd imports the latter, a second's worth, when it is first used.
-_PRELOADED = ["torch", "torch.fx.experimental.symbolic_shapes", __name__]
+# Imported once, before any process is forked; autograd and optimizers import the second and the third, a second's worth
+# each, when they are first used.
+_PRELOADED = ["torch", "torch._dynamo", "torch.fx.experimental.symbolic_shapes", __name__]
+_LONGEST_WAIT = 1e6  # seconds; the system counts milliseconds in 32 bits
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 
 
@@ -57,7 +59,7 @@ def isolated(function: Callable[..., object], *arguments: object, time_limit: fl
     process.start()
     sender.close()  # else the receiver would wait for ever on a child that died
     try:
-        if not receiver.poll(time_limit):
+        if not receiver.poll(None if time_limit is None else min(time_limit, _LONGEST_WAIT)):
             return Outcome("too slow", reason=f"stopped after {time_limit:.0f} s")
         try:
             return pickle.loads(receiver.recv_bytes())

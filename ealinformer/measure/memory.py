@@ -1,5 +1,6 @@
 """Peak memory of a stretch of work in this process."""
 
+import gc
 import json
 import os
 import re
@@ -60,7 +61,7 @@ def allocated_peak(work: Callable[[], object], device: str = "cpu") -> int:
     its allocator (buffers of a matrix product, a few MiB) or that is never touched plays no part.
 
     Raises:
-        OutOfMemoryError: memory ran out; `needed_bytes` counts from the same start.
+        OutOfMemoryError: memory ran out; `needed_bytes` counts from the same start. A limit set before is lifted then.
     """
     if torch.device(device).type == "cuda":
         return _allocated_peak_cuda(work)
@@ -100,6 +101,13 @@ def limit_memory(limit: int, device: str = "cpu") -> bool:
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (_resident_bytes("VmData") + limit, hard))
     return True
+
+
+def release(device: str = "cpu") -> None:
+    """Give back what work that ended early left behind."""
+    gc.collect()
+    if torch.device(device).type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def available_bytes(device: str = "cpu") -> int | None:
@@ -157,6 +165,7 @@ def _allocations(work: Callable[[], object]) -> tuple[list[int], BaseException |
             if not is_out_of_memory(error):
                 raise
             failure = error
+            _lift_limit()  # the profiler needs a little more to say what it saw
     if failure is not None:
         # Until here its frames kept the tensors of the work, so that the list ends with what was held when it failed.
         failure = failure.with_traceback(None)
@@ -166,6 +175,12 @@ def _allocations(work: Callable[[], object]) -> tuple[list[int], BaseException |
         events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
     found = [event for event in events if event.get("name") == "[memory]" and event["args"]["Device Type"] == 0]
     return [event["args"]["Bytes"] for event in sorted(found, key=lambda event: event["ts"])], failure
+
+
+def _lift_limit() -> None:
+    if _STATUS.exists():
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
 def _resident_bytes(field: str) -> int:

@@ -36,37 +36,51 @@ LEAST_TICK_RATIO = 1.7
 
 
 def scaling_figure(
-    rows: Sequence[Mapping[str, Any]], path: str | Path, *, memory_limit: int | None = None, note: str | None = None
+    rows: Sequence[Mapping[str, Any]],
+    path: str | Path,
+    *,
+    memory_limit: int | None = None,
+    fits: Sequence[Mapping[str, Any]] | None = None,
+    note: str | None = None,
 ) -> Path:
     """A row of panels for every pass (forward, forward and backward): median time and peak memory against N.
 
     `rows` have `attention`, `pass`, `length`, `status`, `seconds` and `memory_bytes`, the last two None where nothing
-    was measured; all are of one batch, head size and so on. `memory_limit`: bytes, drawn across the memory. Returns
-    the path; raises ValueError without a single measurement.
+    was measured; all are of one batch, head size and so on. `memory_limit`: bytes, drawn across the memory.
+    `fits`: of whole models, have `attention`, `pass`, `time_exponent` and `memory_exponent`, which stand behind the
+    names. Returns the path; raises ValueError without a single measurement.
     """
-    return write_png(build_scaling_figure(rows, memory_limit=memory_limit, note=note), path)
+    return write_png(build_scaling_figure(rows, memory_limit=memory_limit, fits=fits, note=note), path)
 
 
 def build_scaling_figure(
-    rows: Sequence[Mapping[str, Any]], *, memory_limit: int | None = None, note: str | None = None
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    memory_limit: int | None = None,
+    fits: Sequence[Mapping[str, Any]] | None = None,
+    note: str | None = None,
 ) -> Figure:
     """The figure of `scaling_figure`, not yet written."""
     if not any(row["memory_bytes"] for row in rows):
         raise ValueError(f"nothing was measured in {len(rows)} rows, expected at least one with memory_bytes")
     names = list(dict.fromkeys(row["attention"] for row in rows))
     passes = list(dict.fromkeys(row["pass"] for row in rows))
-    figure = new_figure(13.0, max(4.6, 0.27 * len(names) + 1.6) * len(passes), note)
+    figure = new_figure(13.0 if fits is None else 15.0, max(4.6, 0.27 * len(names) + 1.6) * len(passes), note)
     grid = figure.subplots(len(passes), 2, squeeze=False)
     for kind, (time_axes, memory_axes) in zip(passes, grid, strict=True):
         shown = [row for row in rows if row["pass"] == kind]
+        over = "peak memory (MiB)" if fits is not None else "peak memory over q, k, v (MiB)"
         _panel(time_axes, shown, names, "seconds", 1e3, "median time of a pass (ms)")
-        _panel(memory_axes, shown, names, "memory_bytes", 1 / MIB, "peak memory over q, k, v (MiB)")
+        _panel(memory_axes, shown, names, "memory_bytes", 1 / MIB, over)
+        for axes, exponent in ((time_axes, "time_exponent"), (memory_axes, "memory_exponent")):
+            _add_exponents(axes, [fit for fit in fits or () if fit["pass"] == kind], exponent)
         if memory_limit is not None:
             _draw_limit(memory_axes, memory_limit / MIB)
         for axes in (time_axes, memory_axes):
             axes.set_title(kind, fontsize=TEXT_SIZE, loc="left")
             _tick_lengths(axes, sorted({row["length"] for row in shown}))
-            _name_early_ends(axes)
+            if fits is None:  # whole models are few, and their names long
+                _name_early_ends(axes)
             label_ends(figure, axes)
     legend_below(figure, _ends_legend({row["status"] for row in rows}))
     return figure
@@ -89,6 +103,13 @@ def _panel(
             style = {**_style(place), "mec": _style(place)["color"], **end, "zorder": height_of(place) + 1}
             axes.plot(lengths[-1:], values[-1:], label="_end", **style)
     dress(axes, "number of sensors N", label)
+
+
+def _add_exponents(axes: Axes, fits: Sequence[Mapping[str, Any]], key: str) -> None:
+    known = {fit["attention"]: fit[key] for fit in fits}
+    for line in axes.get_lines():
+        if known.get(line.get_label()) is not None:
+            line.set_label(f"{line.get_label()}: $N^{{{known[line.get_label()]:.2f}}}$")
 
 
 def _name_early_ends(axes: Axes) -> None:

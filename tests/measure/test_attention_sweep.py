@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from ealinformer.measure import attention_sweep
-from ealinformer.measure.attention_cost import BOTH, FORWARD, Case, Memory, Shape
-from ealinformer.measure.attention_sweep import Plan, fits_of, measure_shape, rows_at, seconds_left, why_not
+from ealinformer.measure.attention_cost import BOTH, FORWARD, Case, Shape
+from ealinformer.measure.attention_sweep import Plan, attention_fits, measure_shape, rows_at, seconds_left
 from ealinformer.measure.isolated import Outcome
+from ealinformer.measure.peak import Memory
+from ealinformer.measure.rows import why_not
 from ealinformer.measure.timing import Samples
 
 PLAN = Plan(
@@ -156,7 +158,7 @@ def test_exponents_are_fitted_over_the_large_lengths_of_each_line() -> None:
     small = [row(12, seconds=1.0, memory_bytes=10**9)]
     quadratic = [row(n, attention="sdpa", seconds=1e-9 * n * n, memory_bytes=0) for n in (2048, 4096)]
     alone = [row(2048, attention="alone", seconds=1.0, memory_bytes=1)]
-    ours, sdpa = fits_of([*small, *linear, *quadratic, *alone], 2048)
+    ours, sdpa = attention_fits([*small, *linear, *quadratic, *alone], 2048)
     assert ours["time_exponent"] == pytest.approx(1.0)
     assert ours["memory_exponent"] == pytest.approx(1.0)
     assert (ours["attention"], ours["from_length"], ours["to_length"]) == ("ours", 2048, 65536)

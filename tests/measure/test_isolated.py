@@ -17,6 +17,10 @@ def test_the_value_comes_back_from_another_process() -> None:
     assert len({first.value, second.value, os.getpid()}) == 3
 
 
+def test_a_limit_may_be_longer_than_the_system_can_wait() -> None:
+    assert isolated(operator.sub, 7, 3, time_limit=1e12).value == 4
+
+
 def test_arguments_travel() -> None:
     assert isolated(operator.sub, 7, 3).value == 4
     assert isolated(torch.full, (2,), 3.0).value.tolist() == [3.0, 3.0]

@@ -1,0 +1,1 @@
+"""Command lines that measure: time and memory of attentions and of whole models."""

@@ -1,0 +1,87 @@
+"""Freed memory that is kept: counted in page faults, in processes of their own."""
+
+import platform
+import resource
+
+import pytest
+import torch
+
+from ealinformer.measure.allocator import give_back_freed_memory, keep_freed_memory
+from ealinformer.measure.isolated import isolated
+from ealinformer.measure.memory import resident_peak
+
+# Above the 32 MiB at which glibc's own threshold for mapping blocks stops growing.
+BYTES, TIMES = 100_000_000, 8
+FIRST, SECOND = (40, 3, 64, 0, 17, 50), (39, 60, 5)  # MiB
+PAGES_OF_A_ROUND = sum(FIRST + SECOND) * 2**20 // resource.getpagesize()
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt's settings are glibc's")
+
+
+def faults(keep: bool) -> int:
+    """Minor page faults of filling a large tensor again and again, after the first times."""
+    assert not keep or keep_freed_memory()
+    for _ in range(3):
+        torch.zeros(BYTES // 4).add_(1)
+    start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(TIMES):
+        torch.zeros(BYTES // 4).add_(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - start
+
+
+def several_sizes(rounds: int) -> int:
+    """Minor page faults of temporaries of many sizes that live side by side, once the heap has settled."""
+    assert keep_freed_memory()
+
+    def step() -> None:
+        alive = [torch.ones(size * 2**18) for size in FIRST]
+        del alive[::2]
+        alive += [torch.ones(size * 2**18) for size in SECOND]
+
+    for _ in range(4):
+        step()
+    start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(rounds):
+        step()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - start
+
+
+def test_kept_memory_is_not_fetched_again() -> None:
+    given_back, kept = isolated(faults, False), isolated(faults, True)
+    assert (given_back.status, kept.status) == ("ok", "ok"), (given_back.reason, kept.reason)
+    assert given_back.value > 20 * max(1, kept.value)
+
+
+def test_temporaries_of_many_sizes_share_the_kept_memory() -> None:
+    found = isolated(several_sizes, 5)
+    assert found.status == "ok", found.reason
+    assert found.value < 0.05 * 5 * PAGES_OF_A_ROUND
+
+
+def test_a_caller_may_ask_twice() -> None:
+    assert isolated(keep_freed_memory).value is True
+
+
+def peak_after_others(give_back: bool) -> int:
+    """Peak bytes of large blocks after others, which were freed between small ones that stay."""
+    assert not give_back or give_back_freed_memory()
+    for _ in range(3):  # after which glibc by itself would keep such blocks
+        torch.zeros(2**21)
+    kept: list[torch.Tensor] = []
+
+    def work() -> None:
+        blocks = []
+        for _ in range(10):
+            blocks.append(torch.zeros(2**21))
+            kept.append(torch.zeros(2**10))
+        blocks.clear()
+        more = [torch.zeros(2**21 + 2**14) for _ in range(10)]  # too large for the holes
+        more.clear()
+
+    return resident_peak(work)
+
+
+def test_memory_that_is_given_back_is_there_for_others() -> None:
+    by_itself, given_back = isolated(peak_after_others, False), isolated(peak_after_others, True)
+    assert (by_itself.status, given_back.status) == ("ok", "ok"), (by_itself.reason, given_back.reason)
+    assert given_back.value < 0.6 * by_itself.value
