@@ -23,13 +23,15 @@ EXAMPLES = """examples:
 """
 
 # All else is the checkpoint's, and a --set without effect would mislead.
-SETTINGS = ("input_len", "output_len", "eval_batch_size")
+SETTINGS = ("input_len", "output_len", "eval_batch_size", "dtype", "compile", "windows")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and score."""
     parser = ArgumentParser(description=__doc__, epilog=EXAMPLES)
-    add_run_arguments(parser, set_help="input_len=24, output_len=24 or eval_batch_size=8")
+    add_run_arguments(
+        parser, set_help="input_len=24, output_len=24, eval_batch_size=8, dtype=float32, compile=off or windows=host"
+    )
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="best.pt or last.pt of a run")
     parser.add_argument("--split", choices=("train", "val", "test"), default="test", help="part to score (test)")
     parser.add_argument("--predictions", type=Path, metavar="FILE", help="write forecasts and targets to an .npz file")
@@ -46,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     job = prepare_job(config, CATALOGUE, datasets_dir=given.datasets_dir, gpus=given.gpus)
     job = dataclasses.replace(job, predictions=given.predictions)
     eval_batch_size = config.recipe.eval_batch_size if "eval_batch_size" in set_keys else None
-    metrics = evaluate(job, given.checkpoint, given.split, eval_batch_size=eval_batch_size)
+    for_machine = {key: getattr(config, key) for key in ("dtype", "compile", "windows") if key in set_keys}
+    metrics = evaluate(job, given.checkpoint, given.split, eval_batch_size=eval_batch_size, **for_machine)
     print(json.dumps({**metrics, **provenance()}, indent=2) if given.json else describe_score(metrics))
 
 

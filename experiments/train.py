@@ -22,6 +22,8 @@ EXAMPLES = """examples:
   python experiments/train.py -c configs/PEMS08.py --model STAEformer --recipe basicts --gpus 0,1,2,3
   python experiments/train.py -c configs/PEMS08.py --set model.entropy=gaussian --set lr=0.0005
   python experiments/train.py -c configs/DEMO.py --max-steps 20 --output-dir /tmp/try
+  python experiments/train.py -c configs/PEMS07.py --gpus 0 --set dtype=bf16 --set compile=default
+  python experiments/train.py -c configs/PEMS07.py --set micro_batch_size=4 --set windows=host
   torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:29500 --max-restarts 3 \\
       experiments/train.py -c configs/PEMS07.py --gpus 0,1,2,3 --output-dir /shared/run
 

@@ -20,18 +20,24 @@ class _Strict(BaseModel):
 
 
 class Recipe(_Strict):
-    """How a model is trained: Adam with coupled weight decay, step-wise learning rate, the loss on the original scale.
+    """How a model is trained: the optimizer, a step-wise learning rate, the loss on the original scale.
 
     The defaults are what the authors of STAEformer use on most of the PEMS series.
     """
 
     loss: Literal["masked_mae", "masked_huber", "huber"] = "huber"  # Huber with delta 1; "huber" also counts nulls
+    # adafactor keeps a row and a column of second moments where Adam keeps two moments of each weight. Its weight decay
+    # is decoupled (AdamW's), Adam's is coupled.
+    optimizer: Literal["adam", "adafactor"] = "adam"
+    # Of Adafactor it is the most by which a step changes a tensor relative to its root mean square, and bounded by
+    # 1 / sqrt(step); torch has 1e-2 where it has 1e-3 for Adam.
     # Bounded because Adam in float32 ends in an overflow where they are absurd.
     lr: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 5e-4
     milestones: tuple[PositiveInt, ...] = (15, 30, 50)  # epochs after which the rate is multiplied by gamma
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     batch_size: PositiveInt = 16
+    micro_batch_size: PositiveInt | None = None  # a batch passes the model in parts of so many windows; same gradient
     eval_batch_size: PositiveInt = 64
     num_epochs: PositiveInt = 300
     patience: PositiveInt | None = 20  # epochs without a better validation score before stopping; None: never
@@ -78,7 +84,9 @@ class RunConfig(_Strict):
     recipe: Recipe
     seed: Seed
     max_steps: PositiveInt | None = None
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Literal["float32", "tf32", "bf16", "float64"] = "float32"  # see precision.py
+    compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"  # modes of torch.compile
+    windows: Literal["auto", "device", "host"] = "auto"  # where the series lies that batches are gathered from
     deterministic: bool = False  # on a GPU: kernels that give the same bits every time, where there are any
 
 

@@ -6,12 +6,13 @@ from typing import Any
 from ealinformer.training.config import MAX_SHOWN, RunConfig
 
 _UNSET = "(not set)"
+_SAME_BITS = {"windows"}  # settings that are free to change when a run is taken up
 
 
 def compare_run(saved: RunConfig, wanted: RunConfig) -> list[str]:
-    """Every difference between two configs as `recipe.lr 0.001 -> 0.002`; none for equal ones."""
+    """Every difference that changes numbers, as `recipe.lr 0.001 -> 0.002`; none for equal configs."""
     # As JSON has them, because a list in a checkpoint was a tuple in the config file.
-    return _differences(flat(saved.model_dump(mode="json")), flat(wanted.model_dump(mode="json")))
+    return _differences(*(flat(run.model_dump(mode="json", exclude=_SAME_BITS)) for run in (saved, wanted)))
 
 
 def compare_code(saved: dict[str, str], now: dict[str, str]) -> list[str]:

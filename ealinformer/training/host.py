@@ -6,7 +6,7 @@ from pathlib import Path
 from basicts.configs import BasicTSForecastingConfig
 from basicts.runners.callback import BasicTSCallback, GradientClipping
 from easytorch.utils import get_logger
-from torch.optim import Adam
+from torch.optim import Adafactor, Adam, Optimizer
 from torch.optim.lr_scheduler import MultiStepLR
 
 from ealinformer.errors import InputError
@@ -20,6 +20,11 @@ from ealinformer.training.taskflow import OriginalScaleTaskFlow
 from ealinformer.training.windows import WindowDataset
 
 METRICS = ["MAE", "RMSE", "MAPE"]
+# In one kernel, on the CPU too: the numbers of the plain form but for rounding, in a fraction of its time.
+_OPTIMIZERS: dict[str, tuple[type[Optimizer], dict[str, bool]]] = {
+    "adam": (Adam, {"fused": True}),
+    "adafactor": (Adafactor, {}),
+}
 _HOST_LOGGERS = ("BasicTS", "BasicTS-launcher", "easytorch-env", "easytorch-launcher", "easytorch-checkpoint")
 
 
@@ -41,6 +46,7 @@ def host_config(
         hint = f"; use --set {name}={run.model_params[name]}" if name in RUN_KEYS else ""
         raise InputError(f"model.{name} cannot be set, it follows from series and windows: {sizes[name]} here{hint}")
     recipe = run.recipe
+    optimizer, options = _OPTIMIZERS[recipe.optimizer]
     callbacks: list[BasicTSCallback] = []
     if recipe.patience is not None:
         callbacks.append(PatientStopping(recipe.patience))
@@ -65,8 +71,8 @@ def host_config(
         metrics=list(METRICS),
         target_metric=recipe.select_by,
         loss=LOSSES[recipe.loss],
-        optimizer=Adam,
-        optimizer_params={"lr": recipe.lr, "weight_decay": recipe.weight_decay},
+        optimizer=optimizer,
+        optimizer_params={"lr": recipe.lr, "weight_decay": recipe.weight_decay, **options},
         lr_scheduler=MultiStepLR if recipe.milestones else None,
         lr_scheduler_params={"milestones": list(recipe.milestones), "gamma": recipe.gamma},
         num_epochs=recipe.num_epochs,

@@ -8,11 +8,13 @@ import torch
 from ealinformer.data.prepared import PreparedSeries, open_prepared
 from ealinformer.errors import InputError
 from ealinformer.models import Catalogue, ModelEntry, find_model
+from ealinformer.training.compilation import check_parts
 from ealinformer.training.config import RunConfig
 from ealinformer.training.distributed.devices import select_devices
 from ealinformer.training.distributed.ranks import ranks_from_environment
 from ealinformer.training.host import host_config
 from ealinformer.training.losses import is_masked
+from ealinformer.training.precision import check_dtype
 from ealinformer.training.runs import folder as run_folder
 
 
@@ -58,6 +60,8 @@ def prepare_job(
         problem = str(error).splitlines()[0]
         raise InputError(f"model {run.model} cannot be built: {problem}") from error
     select_devices(gpus, ranks_from_environment())
+    check_dtype(run.dtype, cuda=gpus is not None)
+    check_parts(run.compile, run.recipe.micro_batch_size, cuda=gpus is not None)
     return Job(run, entry, data.directory, folder, gpus)
 
 

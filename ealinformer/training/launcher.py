@@ -21,6 +21,7 @@ from ealinformer.data.prepared import PreparedSeries, open_prepared
 from ealinformer.errors import InputError
 from ealinformer.files import remove_leftovers
 from ealinformer.measure import PeakMemory
+from ealinformer.measure.allocator import keep_freed_memory
 from ealinformer.report.figures import loss_curves
 from ealinformer.report.tables import metrics_table
 from ealinformer.training.checkpoints.checkpoint import (
@@ -31,13 +32,15 @@ from ealinformer.training.checkpoints.checkpoint import (
     load_weights,
     parse_checkpoint,
 )
-from ealinformer.training.config import RunConfig
+from ealinformer.training.compilation import check_compiler, explaining_compiler
+from ealinformer.training.config import Recipe, RunConfig
 from ealinformer.training.distributed.groups import broadcast_bytes, join
 from ealinformer.training.distributed.ranks import Ranks, ranks_from_environment
 from ealinformer.training.host import host_config, quiet_host
 from ealinformer.training.identity import code_identity
 from ealinformer.training.interrupts import Interrupts, deferred
 from ealinformer.training.jobs import Job
+from ealinformer.training.precision import check_dtype
 from ealinformer.training.predictions import save_predictions
 from ealinformer.training.resume import Start, has_finished, take_up
 from ealinformer.training.runner import ForecastingRunner
@@ -59,7 +62,8 @@ def train(job: Job) -> dict[str, Any]:
     with ExitStack() as stack:
         interrupts = stack.enter_context(deferred(seconds_apart=1.0 if ranks.world_size > 1 else 0.0))
         data = open_prepared(job.data_dir)
-        device = "cpu" if job.gpus is None else "cuda"
+        device = _prepare_device(job)
+        check_compiler(job.run.compile, device)
         code = code_identity(job.entry.model, device=device, processes=ranks.world_size)
         start, record = Start(), _RecordEnd(job.folder)
         if ranks.is_master:
@@ -68,6 +72,7 @@ def train(job: Job) -> dict[str, Any]:
             return run_folder.read_json(job.folder / run_folder.METRICS)
         stack.enter_context(_explaining_full_disk(job.folder))  # inside of what records it
         stack.enter_context(_explaining_out_of_memory(job.run))
+        stack.enter_context(explaining_compiler(job.run.compile))
         quiet_host()
         memory = PeakMemory(cuda=job.gpus is not None)
         logger = stack.enter_context(run_folder.logging_to(job.folder, silent=not ranks.is_master))
@@ -88,11 +93,19 @@ def train(job: Job) -> dict[str, Any]:
             path = found.path if found else job.folder / LAST
             runner.resume_from(path, found.state if found else parse_checkpoint(path, content)[1])
         logger.info(_headline(job, runner))
-        for line in start.said:
+        slow = check_dtype(job.run.dtype, cuda=job.gpus is not None)
+        for line in (*start.said, *([f"warning: {slow}"] if slow else [])):
             logger.info(line)
         runner.train()
         record.reason = runner.state.stopped_by
         return _finish(job, runner, memory)
+
+
+def _prepare_device(job: Job) -> str:
+    device = "cpu" if job.gpus is None else "cuda"
+    if device == "cpu":
+        keep_freed_memory()  # else the large tensors of each step are fresh pages
+    return device
 
 
 _FINISHED = b"finished"
@@ -243,22 +256,29 @@ def _finish(job: Job, runner: ForecastingRunner, memory: PeakMemory) -> dict[str
     return metrics
 
 
-def evaluate(job: Job, checkpoint: Path, split: Split, *, eval_batch_size: int | None = None) -> dict[str, Any]:
+def evaluate(
+    job: Job, checkpoint: Path, split: Split, *, eval_batch_size: int | None = None, **settings: str
+) -> dict[str, Any]:
     """Score a checkpoint on a split; the same numbers as at the end of its training.
 
-    Model and recipe are those of the checkpoint. `eval_batch_size` is for a device with less memory than in training.
+    Model and recipe are those of the checkpoint. For another machine than that of its training there are
+    `eval_batch_size` and, of the run's `settings`, dtype, compile and windows.
 
     Raises:
-        InputError: the checkpoint is not one, or of another model, data set or size.
+        InputError: the checkpoint is not one, or of another model, data set or size; or the machine lacks what its
+            dtype or compile needs.
     """
     saved, state = load_checkpoint(checkpoint)
     check_fits(checkpoint, saved, job.run)
     if eval_batch_size is not None:
         recipe = saved.recipe.model_copy(update={"eval_batch_size": eval_batch_size})
         saved = saved.model_copy(update={"recipe": recipe})
+    saved = saved.model_copy(update={"windows": "auto", **settings})
+    check_dtype(saved.dtype, cuda=job.gpus is not None)
     quiet_host()
     job = dataclasses.replace(job, run=saved, folder=checkpoint.parent)
-    with _explaining_out_of_memory(saved):
+    check_compiler(saved.compile, _prepare_device(job))
+    with _explaining_out_of_memory(saved), explaining_compiler(saved.compile):
         runner = ScoringRunner(_host_config(job), job.run)
         runner.scaler.stats.update({name: torch.tensor(value) for name, value in state["scaler"].items()})
         load_weights(checkpoint, runner.bare_model, state)
@@ -312,9 +332,13 @@ def _headline(job: Job, runner: ForecastingRunner) -> str:
     batch = f"batch {recipe.batch_size}"
     if processes > 1:
         batch += f" x {processes} processes = {recipe.batch_size * processes}, the rate is not scaled with it"
+    defaults = {**RunConfig.model_fields, **Recipe.model_fields}
+    chosen = {name: getattr(run, name) for name in ("dtype", "compile", "windows")}
+    chosen |= {name: getattr(recipe, name) for name in ("micro_batch_size", "optimizer")}
+    other = "".join(f", {name} {value}" for name, value in chosen.items() if value != defaults[name].default)
     return (
         f"{run.model} ({parameters:,} parameters) on {run.series.name}: {run.series.num_sensors} sensors, "
         f"{run.input_len} steps in, {run.output_len} out; recipe {run.recipe_name}: {recipe.loss}, lr {recipe.lr:g}, "
         f"weight decay {recipe.weight_decay:g}, {batch}, at most {recipe.num_epochs} epochs; "
-        f"seed {run.seed}; {where}"
+        f"seed {run.seed}; {where}{other}"
     )

@@ -10,7 +10,7 @@ from pydantic_core import PydanticSerializationError
 from ealinformer.errors import InputError, suggestion
 from ealinformer.training.config import Experiment, Recipe, RunConfig, describe
 
-RUN_KEYS = ("input_len", "output_len", "seed", "max_steps", "dtype", "deterministic")
+RUN_KEYS = ("input_len", "output_len", "seed", "max_steps", "dtype", "compile", "windows", "deterministic")
 
 
 def resolve(

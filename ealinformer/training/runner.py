@@ -10,6 +10,7 @@ finite end it; on several processes all see the same windows, losses, scores and
 import logging
 import math
 import time
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, simplefilter
@@ -19,24 +20,28 @@ from basicts.runners.builder import Builder
 from basicts.utils import BasicTSMode, RunnerStatus
 from easytorch.utils.env import setup_determinacy
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.nn.parallel import DistributedDataParallel
 
 from ealinformer.errors import Interrupted
+from ealinformer.training.batches import Batches, open_windows, split
 from ealinformer.training.checkpoints.checkpoint import LAST
+from ealinformer.training.compilation import uncompiled
 from ealinformer.training.config import RunConfig
 from ealinformer.training.distributed.groups import agree_max, gather_objects, wrap
 from ealinformer.training.distributed.ranks import Ranks
 from ealinformer.training.distributed.sampling import EpochBatches
 from ealinformer.training.early_stopping import PatientStopping, is_better
 from ealinformer.training.interrupts import Interrupts
+from ealinformer.training.precision import matmul_precision
 from ealinformer.training.progress import duration, track
 from ealinformer.training.random_state import random_state, restore_random_state
 from ealinformer.training.runs.folder import HISTORY
 from ealinformer.training.runs.history import History
-from ealinformer.training.score import Score, over_all_readings
+from ealinformer.training.score import Score, mean_over_ranks, shares_of_readings
 from ealinformer.training.scoring import ScoringRunner
 from ealinformer.training.state import TrainingState, load_state, place_in_batches, save_best, save_state
 from ealinformer.training.watch import FiniteWatch, NotFiniteError, describe_bad_step, warnings
+from ealinformer.training.windows import WindowDataset
 
 STEPS_BETWEEN_READS = 50  # of what the watch has noticed on a GPU
 
@@ -92,7 +97,8 @@ class ForecastingRunner(ScoringRunner):
             data[f"{name}_timestamps"] = torch.zeros(1, length, 2, dtype=self.dtype)
         self.status = RunnerStatus.TRAINING
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        self._forward(self.model, data, 1, 1)["prediction"].sum().backward()
+        with uncompiled(self.run.compile != "off"):
+            self._forward(self.model, data, 1, 1)["prediction"].sum().backward()
         for name, buffer in self.model.named_buffers():  # running statistics have seen what is no data
             buffer.copy_(buffers[name])
         used = all(p.grad is not None for p in self.model.parameters() if p.requires_grad)
@@ -103,25 +109,27 @@ class ForecastingRunner(ScoringRunner):
         """Go on from a checkpoint's content once `train` is called; `path` is for messages."""
         self._resumed_from = path, content
 
+    def train(self) -> None:
+        """Train until all epochs are done or it is stopped; the host's, with the precision that the run asks for."""
+        with matmul_precision(self.run.dtype):
+            super().train()
+
     # What the host calls while it sets up
 
     def _init_train(self) -> None:
         super()._init_train()
-        dataset: Any = self.train_data_loader.dataset
+        dataset: WindowDataset = self.train_data_loader.dataset  # type: ignore[attr-defined]  # the host's loader
         ranks, recipe = self.ranks, self.run.recipe
         self.batches = EpochBatches(
             len(dataset), recipe.batch_size, seed=self.run.seed, rank=ranks.rank, world_size=ranks.world_size
         )
-        # A generator of its own: a loader draws from the global one, which would make dropout depend on how often a
-        # run was taken up.
-        self.train_data_loader = DataLoader(dataset, batch_sampler=self.batches, generator=torch.Generator())
+        source, said = open_windows(dataset, self.device, self.run.windows)
+        if said is not None:
+            self.log.info(said)
+        self.train_data_loader = Batches(source, self.batches)
         self.steps_per_epoch = len(self.batches)
         if self._resumed_from is not None:
             place_in_batches(self, *self._resumed_from)
-        if dataset.storage != "in memory":
-            self.log.info(
-                "windows are read from disk as they are needed: in memory they would fill more than half of it"
-            )
 
     def _load_model_resume(self, strict: bool = True) -> None:
         # The host takes up whatever lies in the folder without a word, and loses half of it.
@@ -177,14 +185,15 @@ class ForecastingRunner(ScoringRunner):
         self.callback_handler.trigger("on_epoch_start", self, epoch=epoch)
         title = f"epoch {epoch}/{self.num_epochs}"
         if not self._at_max_steps():
-            loader, total = self.train_data_loader, self.steps_per_epoch
-            for data in track(loader, total, title, self.log, lambda: self.score.loss, done=state.steps_done):
-                state.step += 1
-                state.steps_done += 1
-                self._train_step(data)
-                self._between_steps()
-                if self._at_max_steps():
-                    break
+            total, done = self.steps_per_epoch, state.steps_done
+            with closing(iter(self.train_data_loader)) as batches:
+                for data in track(batches, total, title, self.log, lambda: self.score.loss, done=done):
+                    state.step += 1
+                    state.steps_done += 1
+                    self._train_step(data)
+                    self._between_steps()
+                    if self._at_max_steps():
+                        break
         self._read_watch()
         state.seconds = time.monotonic() - self._epoch_started
         self.should_training_stop |= self._at_max_steps()
@@ -220,25 +229,46 @@ class ForecastingRunner(ScoringRunner):
         self.status = RunnerStatus.TRAINING
         self.model.train()
         self.callback_handler.trigger("on_step_start", self, epoch=state.epoch, step=state.step)
-        forward_return = self._predict(self.model, data, state.epoch)
-        self.callback_handler.trigger(
-            "on_compute_loss", self, epoch=state.epoch, step=state.step, data=data, forward_return=forward_return
-        )
-        loss = self._metric_forward(self.loss, forward_return)
-        weight = self._weight_of(forward_return)
-        if self.batches.weightless(state.steps_done - 1):
-            weight, forward_return["targets_mask"] = weight * 0, torch.zeros_like(forward_return["targets_mask"])
-        scaled, of_all_ranks = over_all_readings(loss, weight, self.ranks.world_size)
+        parts = split(self._prepare(data), self.run.recipe.micro_batch_size)
+        counts = not self.batches.weightless(state.steps_done - 1)
+        weights = [self._weight_of(part) * counts for part in parts]
+        shares, readings = shares_of_readings(weights, self.ranks.world_size)
+        returns, losses = [], []
+        for part, share in zip(parts, shares, strict=True):
+            with self._unsynchronised() if part is not parts[-1] else nullcontext():
+                forward_return, loss = self._pass(part, share)
+            returns.append(forward_return)
+            losses.append(loss)
         if self.should_backward:
-            self.callback_handler.trigger("on_backward", self, loss=scaled)
-            scaled.backward()
-            if not self._is_finite(of_all_ranks):
+            if not self._is_finite(mean_over_ranks(losses, weights, readings)):
                 return
             if self.should_optimizer_step:
                 self.callback_handler.trigger("on_optimizer_step", self)
                 self._optimizer_step()
-        self._add(self.score, forward_return, loss, weight)
+        for forward_return, loss, weight in zip(returns, losses, weights, strict=True):
+            if not counts:
+                forward_return["targets_mask"] = torch.zeros_like(forward_return["targets_mask"])
+            self._add(self.score, forward_return, loss, weight)
         self.callback_handler.trigger("on_step_end", self, step=state.step)
+
+    def _pass(self, part: dict[str, Tensor], share: Tensor) -> tuple[dict[str, Any], Tensor]:
+        """Forward and backward pass of a part, whose mean loss is `share` of the step's; what came of it, detached."""
+        state = self.state
+        forward_return = self._predict(self.model, part, state.epoch)
+        self.callback_handler.trigger(
+            "on_compute_loss", self, epoch=state.epoch, step=state.step, data=part, forward_return=forward_return
+        )
+        loss = self._metric_forward(self.loss, forward_return)
+        if self.should_backward:
+            scaled = loss * share
+            self.callback_handler.trigger("on_backward", self, loss=scaled)
+            scaled.backward()
+        forward_return["prediction"] = forward_return["prediction"].detach()
+        return forward_return, loss.detach()
+
+    def _unsynchronised(self) -> AbstractContextManager[None]:
+        """Within the block gradients are added up on this rank alone."""
+        return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) else nullcontext()
 
     def _is_finite(self, loss: Tensor) -> bool:
         """Whether the optimizer may go on; one step too many that may not ends the run."""

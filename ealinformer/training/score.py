@@ -1,6 +1,7 @@
 """What an epoch or a split has shown so far: metrics and mean loss, summed up on the device."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -53,15 +54,20 @@ class Score:
         return cls(MetricSums(**moved), loss_sum, weight)
 
 
-def over_all_readings(loss: Tensor, weight: Tensor, world_size: int) -> tuple[Tensor, Tensor]:
-    """A rank's mean loss over `weight` readings -> what its gradient is taken of, and the mean over all ranks.
+def shares_of_readings(weights: Sequence[Tensor], world_size: int) -> tuple[list[Tensor], Tensor]:
+    """Readings `[]` in the parts of this rank's batch -> what their mean losses are scaled by, and all readings.
 
-    torch averages gradients over ranks, whatever number of readings each has; scaled so, their average is the gradient
-    of the mean over all readings.
+    The gradient of a step is that of the mean over all readings, whatever number of them each part and each rank has;
+    torch adds up the gradients of parts, and averages those of ranks.
     """
-    if world_size == 1:
-        return loss, loss
-    totals = torch.stack([loss.detach().double() * weight, weight])
-    sum_in_place(totals)
-    readings = totals[1].clamp(min=1)
-    return loss * (weight * world_size / readings), totals[0] / readings
+    readings = torch.stack(list(weights)).sum()
+    sum_in_place(readings)
+    readings = readings.clamp(min=1)
+    return [weight * world_size / readings for weight in weights], readings
+
+
+def mean_over_ranks(losses: Sequence[Tensor], weights: Sequence[Tensor], readings: Tensor) -> Tensor:
+    """Mean losses over `weights` readings of this rank's parts -> the mean over all `readings` of all ranks."""
+    total = torch.stack([loss.detach().double() * weight for loss, weight in zip(losses, weights, strict=True)]).sum()
+    sum_in_place(total)
+    return total / readings

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from basicts.runners.basicts_runner import BasicTSRunner
 from basicts.runners.taskflow import BasicTSForecastingTaskFlow
 
@@ -19,7 +18,7 @@ class OriginalScaleTaskFlow(BasicTSForecastingTaskFlow):
     def preprocess(self, runner: BasicTSRunner, data: dict[str, Any]) -> dict[str, Any]:
         """Adds `targets_mask` `[B, H, N]` (True where a reading is present) and z-scores `inputs` `[B, L, N]`."""
         data["targets_mask"] = present_mask(data["targets"], runner.cfg.null_val)
-        data["inputs"] = torch.nan_to_num(runner.scaler.transform(data["inputs"]))
+        data["inputs"] = runner.scaler.transform(data["inputs"]).nan_to_num_()
         return data
 
     def postprocess(self, runner: BasicTSRunner, forward_return: dict[str, Any]) -> dict[str, Any]:

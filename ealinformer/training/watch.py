@@ -31,9 +31,7 @@ class FiniteWatch:
 
     def see(self, step: int, loss: Tensor, gradients: Iterable[Tensor]) -> bool:
         """Whether a step may be taken, as far as is known now."""
-        # The largest entry, not the sum of squares, which overflows long before the gradient does.
-        largest = torch.nn.utils.get_total_norm(list(gradients), norm_type=math.inf)
-        finite = torch.isfinite(loss.detach()) & torch.isfinite(largest)
+        finite = torch.isfinite(loss.detach()) & torch.isfinite(_combined(list(gradients)))
         if self.at_once:
             return bool(finite)
         self._first_bad = torch.where((self._first_bad < 0) & ~finite, step, self._first_bad)
@@ -43,6 +41,16 @@ class FiniteWatch:
         """The first step that was not finite, or None; waits for the device."""
         step = int(self._first_bad)
         return None if step < 0 else step
+
+
+def _combined(gradients: list[Tensor]) -> Tensor:
+    """A number `[]` that is finite where all gradients are, as long as they stay far from the largest float.
+
+    Not the sum of squares, which overflows at the root of it.
+    """
+    if gradients and gradients[0].device.type == "cpu":  # plain sums are the fastest there, the largest entry slowest
+        return torch.stack([gradient.sum() for gradient in gradients]).sum()
+    return torch.nn.utils.get_total_norm(gradients, norm_type=math.inf)
 
 
 def describe_bad_step(loss: float | None, place: str, windows: Sequence[int], last: Path, may_skip: int) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from basicts.data import BasicTSForecastingDataset
 from basicts.utils import BasicTSMode
 
@@ -16,6 +17,7 @@ from ealinformer.measure.memory import available_bytes
 Storage = Literal["in memory", "on disk"]
 # Of what is available when a split is opened; the model, its gradients and the other splits need room too.
 SHARE_OF_MEMORY = 0.5
+ROWS_AT_A_TIME = 4096
 
 
 class WindowDataset(BasicTSForecastingDataset):
@@ -58,13 +60,29 @@ class WindowDataset(BasicTSForecastingDataset):
         """Where the readings are, for the log."""
         return "on disk" if self.memmap else "in memory"
 
+    @property
+    def nbytes(self) -> int:
+        """Size of readings and timestamps."""
+        return self._data.nbytes + (self.timestamps.nbytes if self.use_timestamps else 0)
+
+    def tensor(self, array: np.ndarray, device: torch.device) -> torch.Tensor:
+        """`data` or `timestamps` as a tensor on a device; on the CPU, where it is in memory, without a copy."""
+        if not isinstance(array, np.memmap):
+            return torch.from_numpy(array).to(device)
+        whole = torch.empty(array.shape, dtype=torch.float32, device=device)
+        for first in range(0, len(array), ROWS_AT_A_TIME):
+            rows = min(ROWS_AT_A_TIME, len(array) - first)
+            whole[first : first + rows] = torch.from_numpy(self._read(array, first, rows))
+        return whole
+
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         if not self.memmap:
             return super().__getitem__(index)
-        window = self._rows(self._data, index)
+        rows = self.input_len + self.output_len
+        window = self._read(self._data, index, rows)
         item = {"inputs": window[: self.input_len], "targets": window[self.input_len :]}
         if self.use_timestamps:
-            window = self._rows(self.timestamps, index)
+            window = self._read(self.timestamps, index, rows)
             item["inputs_timestamps"] = window[: self.input_len]
             item["targets_timestamps"] = window[self.input_len :]
         return item
@@ -84,30 +102,35 @@ class WindowDataset(BasicTSForecastingDataset):
             if isinstance(value, Path):
                 setattr(self, name, np.load(value, mmap_mode="r"))
 
-    def _rows(self, array: np.memmap, index: int) -> np.ndarray:
-        """The rows of one window, inputs and targets, in memory of their own.
+    def _read(self, array: np.memmap, first: int, rows: int) -> np.ndarray:
+        """Some rows, in memory of their own.
 
         Read from the file, not through the map: its pages would pile up in the process, and a file that is cut off
         meanwhile would end it by a signal.
         """
         path = str(array.filename)
-        window = np.empty((self.input_len + self.output_len, *array.shape[1:]), dtype=array.dtype)
-        unread, offset = window.reshape(-1).view(np.uint8), array.offset + index * array.strides[0]
+        found = np.empty((rows, *array.shape[1:]), dtype=array.dtype)
+        unread, offset = found.reshape(-1).view(np.uint8), array.offset + first * array.strides[0]
         try:
             if path not in self._files:
                 self._files[path] = open(path, "rb", buffering=0)  # noqa: SIM115, closed with the data set
             while unread.size:
                 count = os.preadv(self._files[path].fileno(), [memoryview(unread)], offset)  # type: ignore[arg-type]
                 if not count:
-                    raise InputError(f"{path} ends in window {index}, and did not when training began")
+                    raise InputError(f"{path} ends before row {first + rows}, and did not when training began")
                 unread, offset = unread[count:], offset + count
         except OSError as error:
             raise InputError(f"{path} cannot be read any more: {error.strerror or error}") from error
-        return window
+        return found
 
 
 def fits_in_memory(size: int) -> bool:
     """Whether `size` bytes may be read into memory by each of the processes on this machine."""
-    known = [room for room in (available_bytes(), cgroup_available_bytes()) if room is not None]
+    free = free_memory()
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # set by torch's launcher
-    return not known or size * processes <= SHARE_OF_MEMORY * min(known)
+    return free is None or size * processes <= SHARE_OF_MEMORY * free
+
+
+def free_memory() -> int | None:
+    """Bytes that the system and the control group of this process have left; None where neither says."""
+    return min((room for room in (available_bytes(), cgroup_available_bytes()) if room is not None), default=None)

@@ -111,6 +111,14 @@ def test_the_batch_of_an_evaluation_can_be_made_smaller(evaluate, trained, monke
     assert found == pytest.approx(expected, rel=1e-5)
 
 
+def test_dtype_compile_and_windows_are_for_the_machine_that_scores(evaluate, trained) -> None:
+    expected = json.loads(evaluate(trained.best, "--json"))["average"]
+    elsewhere = json.loads(evaluate(trained.best, "--json", "--set", "windows=host", "--set", "compile=off"))["average"]
+    rounded = json.loads(evaluate(trained.best, "--json", "--set", "dtype=bf16"))["average"]
+    assert elsewhere == expected != rounded
+    assert rounded == pytest.approx(expected, rel=0.02)
+
+
 # What does not fit
 
 
@@ -126,7 +134,7 @@ def test_the_batch_of_an_evaluation_can_be_made_smaller(evaluate, trained, monke
         (("--set", "model.num_layers=2"), "--set model.num_layers: the checkpoint brings its own"),
         (
             ("--set", "lr=1"),
-            "--set lr: the checkpoint brings its own; input_len, output_len, eval_batch_size can be set",
+            "--set lr: the checkpoint brings its own; input_len, output_len, eval_batch_size, dtype, ",
         ),
         (("--set", "eval_batch_size=0"), "eval_batch_size of Recipe: input should be greater than 0, got 0"),
         (("--set", "eval_batch_size"), "--set eval_batch_size: key=value is expected"),

@@ -133,6 +133,22 @@ def test_set_reaches_recipe_run_and_model(train) -> None:
     assert metrics["parameters"] > read(train(name="plain"), "metrics.json")["parameters"]
 
 
+def test_settings_of_speed_and_memory_are_said_and_kept(call, town, tmp_path: Path) -> None:
+    settings = ("dtype=bf16", "micro_batch_size=16", "windows=host", "optimizer=adafactor")
+    options = [word for setting in settings for word in ("--set", setting)]
+    done = call("train", *town.arguments, "--max-steps", 2, "--output-dir", tmp_path / "run", *options)
+    assert done.status == 0, done.err
+    head = done.err.splitlines()[0]
+    assert head.endswith(", dtype bf16, windows host, micro_batch_size 16, optimizer adafactor")
+    config = read(tmp_path / "run", "config.json")
+    assert (config["dtype"], config["compile"], config["windows"]) == ("bf16", "off", "host")
+    assert (config["recipe"]["micro_batch_size"], config["recipe"]["optimizer"]) == (16, "adafactor")
+
+
+def test_tf32_without_a_gpu_is_one_line(refuse) -> None:
+    assert "dtype=tf32: only CUDA devices have TF32" in refuse("--set", "dtype=tf32")
+
+
 def test_model_and_recipe_by_name(train) -> None:
     folder = train("--model", "STAEformer", "--recipe", "basicts")
     config = read(folder, "config.json")
@@ -216,7 +232,7 @@ def test_paths_may_hold_spaces_and_umlauts(call, town, tmp_path: Path) -> None:
         (("--checkpoint-minutes", "-1"), "--checkpoint-minutes -1.0: 0 or more is expected"),
         (("--checkpoint-minutes", "nan"), "--checkpoint-minutes nan: 0 or more is expected"),
         (("--resume", "yes"), "argument --resume: invalid choice: 'yes'"),
-        (("--set", "dtype=float16"), "dtype of RunConfig: input should be 'float32' or 'float64', got 'float16'"),
+        (("--set", "dtype=float16"), "dtype of RunConfig: input should be 'float32', 'tf32', 'bf16' or 'float64', got"),
         (("--set", "skip_nonfinite=-1"), "skip_nonfinite of Recipe: input should be greater than or equal to 0"),
         (("--colour", "red"), "unrecognized arguments: --colour red"),
         (("--datasets-dir", "nowhere"), "nowhere/TOWN is not prepared: run  python scripts/prepare_dataset.py TOWN"),

@@ -49,6 +49,8 @@ def test_model_and_recipe_are_chosen_by_name() -> None:
         ("patience=None", "patience", None),
         ("select_by=MAE", "select_by", "MAE"),
         ("clip_grad_norm=5", "clip_grad_norm", 5.0),
+        ("micro_batch_size=4", "micro_batch_size", 4),
+        ("optimizer=adafactor", "optimizer", "adafactor"),
         (" lr = 0.25", "lr", 0.25),
     ],
 )
@@ -65,6 +67,9 @@ def test_recipe_keys(setting: str, key: str, value: object) -> None:
         ("output_len=3", "output_len", 3),
         ("seed=0", "seed", 0),
         ("max_steps=5", "max_steps", 5),
+        ("dtype=bf16", "dtype", "bf16"),
+        ("compile=reduce-overhead", "compile", "reduce-overhead"),
+        ("windows=host", "windows", "host"),
     ],
 )
 def test_run_keys(setting: str, key: str, value: int) -> None:
@@ -106,6 +111,11 @@ def test_a_value_may_hold_an_equals_sign() -> None:
         ("max_steps=0", "max_steps of RunConfig: input should be greater than 0, got 0"),
         ("seed=-1", "seed of RunConfig: input should be greater than or equal to 0, got -1"),
         ("seed=4294967296", "seed of RunConfig: input should be less than 4294967296"),
+        ("dtype=fp8", "dtype of RunConfig: input should be 'float32', 'tf32', 'bf16' or 'float64', got 'fp8'"),
+        ("compile=on", "compile of RunConfig: input should be 'off', 'default', 'reduce-overhead' or 'max-autotune'"),
+        ("windows=disk", "windows of RunConfig: input should be 'auto', 'device' or 'host', got 'disk'"),
+        ("micro_batch_size=0", "micro_batch_size of Recipe: input should be greater than 0, got 0"),
+        ("optimizer=sgd", "optimizer of Recipe: input should be 'adam' or 'adafactor', got 'sgd'"),
         ("input_len=0", "input_len of RunConfig: input should be greater than 0, got 0"),
     ],
 )

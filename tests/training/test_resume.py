@@ -354,6 +354,42 @@ def test_another_config_is_named_key_by_key_and_refused_unless_told_otherwise(
     assert group["weight_decay"] == 0.5
 
 
+def test_where_windows_lie_is_free_to_change(
+    new_job: NewJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, straight: Outcome
+) -> None:
+    killed(new_job(tmp_path / "run", *SETTINGS), monkeypatch, 8)
+    train(new_job(tmp_path / "run", *SETTINGS, "windows=host"))
+    outcome = Outcome.of(tmp_path / "run")
+    assert '"windows":"host"' in outcome.last.pop("run")
+    assert_same({**outcome.last, "run": straight.last["run"]}, straight.last)
+    assert_same((outcome.history, outcome.metrics), (straight.history, straight.metrics))
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["windows"] == "host"
+    metrics = train(new_job(tmp_path / "run", *SETTINGS, "windows=device"))  # finished, and of this config
+    assert metrics["steps"] == 4 * STEPS
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("dtype=bf16", "dtype float32 -> bf16"),
+        ("compile=default", "compile off -> default"),
+        ("micro_batch_size=7", "recipe.micro_batch_size None -> 7"),
+    ],
+)
+def test_settings_that_change_the_rounding_have_to_be_accepted(
+    new_job: NewJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, said: str
+) -> None:
+    killed(new_job(tmp_path / "run"), monkeypatch, 8)
+    other = new_job(tmp_path / "run", setting)
+    with monkeypatch.context() as patch:
+        patch.setattr("ealinformer.training.launcher.check_compiler", lambda mode, device: None)
+        assert f"the run was started with another config: {said}; --accept-changes goes on all the same" in refused(
+            other
+        )
+    if "compile" not in setting:  # which takes its time
+        assert train(dataclasses.replace(other, accept_changes=True))["epochs"] == 2
+
+
 def test_an_accepted_recipe_is_the_one_trained_with(
     new_job: NewJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from basicts.utils import BasicTSMode
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ealinformer.data.prepared import PreparedSeries, open_prepared
 from ealinformer.models import MODELS, ModelEntry
@@ -358,19 +359,52 @@ def counted_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         yield reads
 
 
-@pytest.mark.parametrize("loss", ["masked_mae", "masked_huber", "huber"])
-def test_a_training_step_reads_nothing_from_the_device(build, monkeypatch: pytest.MonkeyPatch, loss: str) -> None:
-    # SGD: Adam reads its own step counters, which lie on the CPU.
-    runner = build(f"loss={loss}", "clip_grad_norm=1", optimizer=SGD, optimizer_params={"lr": 1e-3})
+class Reads(TorchDispatchMode):
+    """Counts operations whose result the host waits for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("loss=masked_mae", "clip_grad_norm=1"),
+        ("loss=masked_huber", "micro_batch_size=16"),
+        ("loss=huber", "dtype=bf16"),
+    ],
+)
+def test_a_training_step_reads_nothing_from_the_device(
+    build, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...]
+) -> None:
+    """From the numbers of its windows to the weights that it leaves."""
+    runner = build(*settings)
     runner.on_train_start()
     runner.watch.at_once = False  # as on a GPU; on the CPU reading is free and done in every step
-    batches = list(runner.train_data_loader)[:3]
-    with counted_reads(monkeypatch) as reads:
-        for data in batches:
+    numbers = [numbers for _, numbers in zip(range(3), runner.batches, strict=False)]
+    with counted_reads(monkeypatch) as reads, Reads() as below:
+        for data in runner.train_data_loader.source.batches(numbers):
             runner.state.steps_done += 1
             runner._train_step(data)
-    assert reads == []
+            runner.state.step += 1
+            runner._between_steps()
+    assert (reads, below.count) == ([], 0)
     assert math.isfinite(runner.score.loss)
+
+
+def test_on_the_cpu_a_step_is_read_once_by_the_watch(build) -> None:
+    runner = build()
+    runner.on_train_start()
+    with Reads() as reads:
+        for _, data in zip(range(3), runner.train_data_loader, strict=False):
+            runner.state.steps_done += 1
+            runner._train_step(data)
+    assert reads.count == 3
 
 
 def test_the_stock_runner_reads_the_device_in_every_step(

@@ -1,11 +1,14 @@
 """The scaler with one mean for all sensors, which the stock one cannot fit."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from basicts.scaler import ZScoreScaler
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ealinformer.measure.memory import resident_peak
 from ealinformer.training.scaler import GlobalZScoreScaler
@@ -103,3 +106,40 @@ def test_inverse_of_transform_is_the_reading(values: list[float], mean: float, s
     torch.testing.assert_close(
         scaler.inverse_transform(scaler.transform(readings)), readings, rtol=1e-5, atol=1e-5 * (abs(mean) + std)
     )
+
+
+class Copies(TorchDispatchMode):
+    """Counts copies between devices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += function is torch.ops.aten._to_copy.default
+        return function(*args, **(kwargs or {}))
+
+
+def test_nothing_is_copied_to_the_device_where_the_stock_scaler_copies_both_numbers() -> None:
+    """Tensors without data stand in for those of a GPU."""
+    ours = fitted(flow())
+    stock = ZScoreScaler(norm_each_channel=False, rescale=True, stats=ours.stats)
+    readings = torch.empty(4, 7, device="meta")
+    for scaler, copies in ((ours, 0), (stock, 4)):
+        with Copies() as seen:
+            there = scaler.transform(readings)
+            back = scaler.inverse_transform(there)
+        assert there.device == back.device == readings.device
+        assert seen.count == copies
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_same_bits_as_the_stock_scaler(masked: bool) -> None:
+    ours = fitted(flow())
+    stock = ZScoreScaler(norm_each_channel=False, rescale=True, stats=ours.stats)
+    readings = torch.from_numpy(flow(1))
+    before = readings.clone()
+    mask = readings > 200 if masked else None
+    assert torch.equal(ours.transform(readings, mask), stock.transform(readings, mask))
+    assert torch.equal(ours.inverse_transform(readings, mask), stock.inverse_transform(readings, mask))
+    assert torch.equal(readings, before)

@@ -122,7 +122,7 @@ def test_a_file_that_is_cut_off_while_it_is_read_is_one_line(folder: Path, cut: 
     os.truncate(path, cut)
     with pytest.raises(InputError) as error:
         on_disk[len(on_disk) - 1]
-    assert str(error.value) == f"{path} ends in window {len(on_disk) - 1}, and did not when training began"
+    assert str(error.value) == f"{path} ends before row {STEPS['train']}, and did not when training began"
 
 
 def test_a_file_that_is_gone_after_it_was_opened_is_read_on(folder: Path) -> None:

@@ -19,7 +19,6 @@ from ealinformer.training.runs.folder import LAST, PREVIOUS
 FORMAT = 2
 _SERIES_KEYS = ("num_sensors", "interval_minutes", "channel", "null_value", "split")
 _MAX_DETAIL = 80  # characters of a value in a message
-_ADAM_STATE = {"step", "exp_avg", "exp_avg_sq"}
 
 
 @dataclass(frozen=True)
@@ -227,9 +226,23 @@ def _same_kind(found: object, expected: object) -> bool:
 
 def _moments_difference(found: dict[str, Any], parameter: nn.Parameter, optimizer: optim.Optimizer) -> str | None:
     tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
-    if isinstance(optimizer, optim.Adam | optim.AdamW) and not tensors.keys() >= _ADAM_STATE:
-        return f"{min(_ADAM_STATE - tensors.keys())} is not there"
+    expected = _moments(parameter, optimizer)
+    if expected is None:
+        expected = dict.fromkeys(tensors.keys() - {"step"}, parameter)
+    elif not tensors.keys() >= {"step", *expected}:
+        return f"{min({'step', *expected} - tensors.keys())} is not there"
     steps = tensors.pop("step", None)
     if steps is not None and (steps.dim() or not steps.dtype.is_floating_point):
         return f"step is {list(steps.shape)} {steps.dtype}, expected one floating-point number"
-    return difference(tensors, dict.fromkeys(tensors, parameter))
+    return difference(tensors, expected)
+
+
+def _moments(parameter: Tensor, optimizer: optim.Optimizer) -> dict[str, Tensor] | None:
+    """What an optimizer keeps of a parameter beside the number of steps, in shape and dtype; None where unknown."""
+    if isinstance(optimizer, optim.Adam | optim.AdamW):
+        return dict.fromkeys(("exp_avg", "exp_avg_sq"), parameter)
+    if isinstance(optimizer, optim.Adafactor):
+        if parameter.dim() < 2:
+            return {"variance": parameter}
+        return {"row_var": parameter[..., :1], "col_var": parameter[..., :1, :]}
+    return None

@@ -32,6 +32,7 @@ from ealinformer.training.exports.forecaster import (
     same_bits,
 )
 from ealinformer.training.host import host_config
+from ealinformer.training.precision import stored_dtype
 from ealinformer.training.runs.folder import read_json
 
 WEIGHTS, PROGRAM, CONFIG = "model.safetensors", "forecaster.pt2", "config.json"
@@ -125,7 +126,7 @@ def build_model(run: RunConfig, catalogue: Catalogue) -> nn.Module:
     entry = find_model(run.model, catalogue)
     before = torch.get_default_dtype()
     try:
-        torch.set_default_dtype(getattr(torch, run.dtype))
+        torch.set_default_dtype(stored_dtype(run.dtype))
         config = host_config(run, entry, data_dir=Path(), folder=Path(), gpus=None).model_config
         with torch.device("meta"):  # checks all sizes without memory
             entry.model(config)
@@ -173,7 +174,7 @@ def _describe(checkpoint: Path, run: RunConfig, state: dict[str, Any], model: nn
         "output": {
             "what": f"the {run.output_len} readings that follow",
             "shape": ["B", run.output_len, series.num_sensors],
-            "dtype": run.dtype,
+            "dtype": str(stored_dtype(run.dtype)).removeprefix("torch."),
             "unit": series.unit,
             "scale": f"{PROGRAM} gives readings; the bare model gives z-scores, a reading is z * std + mean",
         },

@@ -17,6 +17,7 @@ from ealinformer.data.prepared import open_prepared
 from ealinformer.errors import InputError
 from ealinformer.training.config import RunConfig
 from ealinformer.training.jobs import check_data
+from ealinformer.training.precision import stored_dtype
 from ealinformer.training.predictions import input_windows
 from ealinformer.training.scaler import GlobalZScoreScaler
 
@@ -108,7 +109,7 @@ def compare_program(
         raise _refused(run, error) from error
     tolerance = TOLERANCE * (abs(scaler["mean"]) + scaler["std"])
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    largest, dtype = 0.0, getattr(torch, run.dtype)
+    largest, dtype = 0.0, stored_dtype(run.dtype)
     for batch in zip(inputs.split(BATCHES), timestamps.split(BATCHES), strict=True):
         with torch.no_grad():
             given = (torch.nan_to_num(training.transform(batch[0])), batch[1])

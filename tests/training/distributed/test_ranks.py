@@ -119,6 +119,15 @@ def test_processes_with_a_part_of_the_batch_follow_one_with_the_whole(
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["processes"] == processes
 
 
+def test_processes_that_pass_their_batches_in_parts_follow_one_with_the_whole(
+    runs: Runs, of_one_process: Path, tmp_path: Path
+) -> None:
+    """Parts of 20 windows: of 58 three, and of the last batch, which is smaller, one on each process."""
+    said = runs.train(tmp_path / "run", 2, "--set", "dtype=float64", "--set", "micro_batch_size=20")
+    assert_close(tmp_path / "run", of_one_process)
+    assert "dtype float64, micro_batch_size 20\n" in said
+
+
 def test_one_step_more_shows_that_the_comparison_can_fail(runs: Runs, of_one_process: Path, tmp_path: Path) -> None:
     runs.train(tmp_path / "run", 1, "--set", "dtype=float64", "--set", "lr=0.00501")
     with pytest.raises(AssertionError):
