@@ -149,7 +149,7 @@ def _centre(x: Tensor) -> tuple[Tensor, Tensor]:
 def _mixing(valued: Tensor, k_weight: Tensor, n_heads: int) -> Tensor:
     """M_h = Wk_h valued_h: `[g, D, D]` -> `[g, heads, C, C]`. An expanded weight is a batch without a copy."""
     of_heads = zip(k_weight.unflatten(0, (n_heads, -1)), valued.unflatten(2, (n_heads, -1)).unbind(2), strict=True)
-    return torch.stack([torch.bmm(wk.expand(len(valued), -1, -1), value) for wk, value in of_heads], dim=1)
+    return torch.stack([torch.bmm(wk.expand(valued.shape[0], -1, -1), value) for wk, value in of_heads], dim=1)
 
 
 def _mixed_out(mixing: Tensor, out_weight: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ def _mixed_out(mixing: Tensor, out_weight: Tensor) -> Tensor:
 
 def _matrix(mixed_out: Tensor, q_weight: Tensor) -> Tensor:
     """Wq^T mixed_out, A but for its factor: `[g, D, D]`."""
-    return torch.bmm(q_weight.t().expand(len(mixed_out), -1, -1), mixed_out)
+    return torch.bmm(q_weight.t().expand(mixed_out.shape[0], -1, -1), mixed_out)
 
 
 def _flat(x: Tensor) -> Tensor:

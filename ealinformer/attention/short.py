@@ -23,27 +23,20 @@ def short_attention(x: Tensor, projections: Projections, n_heads: int, sharpness
         n_heads: divides D.
         sharpness: scale / theta, what a centred score is multiplied by.
     """
-    return _ShortAttention.apply(x, n_heads, sharpness, *projections)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *projections)):
+        return _ShortAttention.apply(x, n_heads, sharpness, *projections)
+    return joined((_forward(rows, projections, n_heads, sharpness)[0] for rows in slabs(x)), x)
 
 
 class _ShortAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, n_heads: int, sharpness: float, *projections: Tensor) -> Tensor:
-        weights = Projections(*projections)
-        to_heads, to_heads_bias = _inward(weights)
         kept = []
 
         def attended(rows: Tensor) -> Tensor:
-            heads = torch.addmm(to_heads_bias, rows.flatten(0, 1), to_heads.t())
-            # [3, g * heads, N, C]: contiguous rows for every product from here on.
-            heads = heads.view(*rows.shape[:2], 3, n_heads, -1).permute(2, 0, 3, 1, 4).flatten(1, 2).contiguous()
-            q, k, v = heads
-            k -= k.mean(dim=1, keepdim=True)
+            out, heads = _forward(rows, Projections(*projections), n_heads, sharpness)
             kept.append(heads)
-            mixed = torch.baddbmm(
-                v.mean(dim=1, keepdim=True), q @ k.transpose(1, 2), v, alpha=sharpness / rows.shape[1]
-            )
-            return torch.addmm(weights.out_bias, _from_heads(mixed, n_heads), weights.out_weight.t()).view(rows.shape)
+            return out
 
         out = joined((attended(rows) for rows in slabs(x)), x)
         ctx.save_for_backward(x, *kept, *projections)
@@ -82,6 +75,19 @@ class _ShortAttention(torch.autograd.Function):
         g_x = joined((gradient(*part) for part in parts), x)
         (g_q, g_k, g_v), (g_q_bias, g_k_bias, g_v_bias) = g_to_heads.chunk(3), g_bias.chunk(3)
         return g_x, None, None, *Projections(g_q, g_q_bias, g_k, g_k_bias, g_v, g_v_bias, g_out, g_out_bias)
+
+
+def _forward(rows: Tensor, weights: Projections, n_heads: int, sharpness: float) -> tuple[Tensor, Tensor]:
+    """`[g, N, D]` -> the result, and q, centred k and v `[3, g * heads, N, C]`."""
+    to_heads, to_heads_bias = _inward(weights)
+    heads = torch.addmm(to_heads_bias, rows.flatten(0, 1), to_heads.t())
+    # Contiguous for every product from here on.
+    heads = heads.view(*rows.shape[:2], 3, n_heads, -1).permute(2, 0, 3, 1, 4).flatten(1, 2).contiguous()
+    heads[1] -= heads[1].mean(dim=1, keepdim=True)
+    q, k, v = heads
+    mixed = torch.baddbmm(v.mean(dim=1, keepdim=True), q @ k.transpose(1, 2), v, alpha=sharpness / rows.shape[1])
+    out = torch.addmm(weights.out_bias, _from_heads(mixed, n_heads), weights.out_weight.t())
+    return out.view(rows.shape), heads
 
 
 def _inward(weights: Projections) -> tuple[Tensor, Tensor]:

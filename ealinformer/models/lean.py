@@ -161,7 +161,7 @@ def _add_norm(
     normed_rows, added_rows = _rows(normed), _rows(_ordered_as(normed, added))
     kept_rows = None if kept is None else kept.view(-1, width)
     wider = wide_dtype(normed.dtype)
-    out, inverse_std = torch.empty_like(normed_rows), normed.new_empty(len(normed_rows), 1, dtype=wider)
+    out, inverse_std = torch.empty_like(normed_rows), normed.new_empty(normed_rows.shape[0], 1, dtype=wider)
     # With weights of 1: torch's kernel for the CPU takes longer without.
     ones, zeros = normed.new_ones(width, dtype=wider), normed.new_zeros(width, dtype=wider)
     for rows in _blocks(out):
@@ -194,7 +194,7 @@ def _ordered_as(x: Tensor, other: Tensor) -> Tensor:
 
 def _blocks(rows: Tensor) -> list[slice]:
     """On the CPU, rows that stay in its cache between the passes over them; elsewhere all at once."""
-    count = len(rows)
+    count = rows.shape[0]  # not len(), which would fix the size of an exported program
     if rows.device.type != "cpu" or torch.compiler.is_compiling():
         return [slice(0, count)]
     size = max(1, BLOCK_ENTRIES // max(1, rows.shape[-1]))
