@@ -23,6 +23,9 @@ from torch.autograd.function import once_differentiable
 from ealinformer.attention.projections import Projections
 from ealinformer.attention.slabs import joined, slabs
 
+# Products of D x D are taken for several groups at once.
+PORTION = 4
+
 
 def covariance_attention(x: Tensor, projections: Projections, n_heads: int, sharpness: float) -> Tensor:
     """Entropy-equal multi-head self-attention over dimension -2 of `[..., N, D]`, projections included.
@@ -55,10 +58,10 @@ class _CovarianceAttention(torch.autograd.Function):
         x, covariance, mixing, *projections = ctx.saved_tensors
         weights = Projections(*projections)
         g_weights = Projections(*(torch.zeros_like(weight) for weight in weights))
-        rows = slabs(x)
+        rows = slabs(x, PORTION)
         sizes = [len(part) for part in rows]
-        parts = zip(rows, covariance.split(sizes), mixing.split(sizes), slabs(grad), strict=True)
-        g_x = joined((_backward(*part, weights, ctx.sharpness, g_weights) for part in parts), x)
+        parts = zip(rows, covariance.split(sizes), mixing.split(sizes), slabs(grad, PORTION), strict=True)
+        g_x = joined((_backward(*part, weights, ctx.sharpness, g_weights) for part in parts), x, PORTION)
         return g_x, None, None, *g_weights
 
 
@@ -78,7 +81,7 @@ def _forward(x: Tensor, weights: Projections, n_heads: int, sharpness: float) ->
         offset = torch.baddbmm(mean_out, mean_q, mixed_out, alpha=sharpness)
         return torch.baddbmm(offset, centred, _matrix(mixed_out, weights.q_weight), alpha=sharpness)
 
-    out = joined((attended(rows) for rows in slabs(x)), x)
+    out = joined((attended(rows) for rows in slabs(x, PORTION)), x, PORTION)
     return out, torch.cat(covariances), torch.cat(mixings)
 
 

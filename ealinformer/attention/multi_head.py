@@ -25,8 +25,8 @@ class MultiHeadAttention(nn.Module):
         hidden_size: width D.
         n_heads: number of heads; divides D.
         attention: on q, k, v `[..., heads, N, D / heads]`; entropy-equal attention when None.
-        collapse: where theta is one for all queries and N is large enough for it to pay, take `covariance_attention`,
-            the same numbers without q, k and v.
+        collapse: where theta is one for all queries and the number of rows makes it pay, take `covariance_attention`
+            or `short_attention`: the same numbers for less, with first derivatives and without vmap.
 
     Raises:
         ValueError: `n_heads` does not divide `hidden_size`.

@@ -92,3 +92,17 @@ def test_a_training_that_was_stopped_gives_the_same_numbers(
     assert metrics["horizons"] == expected["horizons"]  # to the last digit
     one, two = (load_checkpoint(folder / "last.pt")[1]["model"] for folder in (tmp_path / "run", straight))
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_the_fast_path_ends_with_the_scores_of_the_plain_one(
+    call, arguments: tuple[object, ...], tmp_path: Path
+) -> None:
+    """Lean layers and windows on the device against plain layers and windows of the host: within 0.2 % asked for."""
+    plain = ("--set", "model.layers=plain", "--set", "windows=host")
+    scores = []
+    for name, how in (("fast", ()), ("plain", plain)):
+        folder = tmp_path / name
+        done = call("train", *arguments, "--set", "model.dropout=0.0", *how, "--output-dir", folder)
+        assert done.status == 0, done.err
+        scores.append(json.loads((folder / "metrics.json").read_text())["average"])
+    assert scores[0] == pytest.approx(scores[1], rel=1e-5)

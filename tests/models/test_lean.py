@@ -198,6 +198,25 @@ class TestDropout:
         assert torch.equal(unpacked(packed(kept), kept.shape), kept)
 
 
+def test_a_training_has_the_losses_of_the_plain_layers_step_by_step():
+    losses = []
+    for model in pair(ELinFormer, ELinFormerConfig, {}, 31, dtype=torch.float32):
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        g = torch.Generator().manual_seed(5)
+        of_model = []
+        for _ in range(20):
+            inputs, timestamps = torch.randn(4, 6, 31, generator=g), torch.rand(4, 6, 2, generator=g) * 0.99
+            targets = inputs[:, -3:].flip(1)
+            loss = (model(inputs, timestamps) - targets).abs().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            of_model.append(loss.item())
+        losses.append(of_model)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[0][-1] < losses[0][0]
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_it_gives_the_same_numbers():
     num_features = 31  # the short form along time, the covariance form along sensors
