@@ -24,7 +24,7 @@ def slabs(x: Tensor, times: int = 1) -> list[Tensor]:
 
 
 def joined(parts: Iterable[Tensor], x: Tensor, times: int = 1) -> Tensor:
-    """`[..., N, D]` out of parts in the order of `slabs(x, times)`, taken one by one, in the strides of x on the CPU."""
+    """`[..., N, D]` out of parts in the order of `slabs(x, times)`, one by one; on the CPU in the strides of x."""
     iterator = iter(parts)
     first = next(iterator)
     if first.numel() == x.numel():
