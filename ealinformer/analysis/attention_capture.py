@@ -33,50 +33,37 @@ def attention_layers(model: nn.Module) -> dict[str, MultiHeadAttention]:
 def captured(model: nn.Module, take: Take) -> Iterator[None]:
     """Within the block, tell `take` the name and the call of every layer as it is used.
 
-    Only one layer's tensors are kept at a time. The hooks change no number, and are gone after the block.
+    Only one layer's tensors are kept at a time. Forecasts stay what they are, to rounding where a layer would have gone
+    without queries, keys and values; after the block nothing is left of it.
 
     Raises:
         ValueError: a layer is used with a mask or causally, which would need other weights than those compared here.
     """
+    layers = attention_layers(model)
     handles: list[RemovableHandle] = []
     try:
-        for name, layer in attention_layers(model).items():
-            handles += _listen(name, layer, take)
+        for name, layer in layers.items():
+            handles.append(layer.register_forward_pre_hook(_refusing_masks(name), with_kwargs=True))
+            layer.observer = _passing_on(name, take)
         yield
     finally:
         for handle in handles:
             handle.remove()
+        for layer in layers.values():
+            layer.observer = None
 
 
-def _listen(name: str, layer: MultiHeadAttention, take: Take) -> list[RemovableHandle]:
-    heard: dict[str, Tensor] = {}
-
-    def refuse_masks(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        options = (*args[1:], *(value for key, value in kwargs.items() if key != "x"))
+def _refusing_masks(name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+    def refuse(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        options = (*args[1:], *(value for key, value in kwargs.items() if key not in ("x", "affine")))
         if any(option is not None and option is not False for option in options):
             raise ValueError(f"{name} is used with a mask or causally, attention without either is expected")
 
-    def keep(part: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-            heard[part] = _split_heads(output.detach(), layer.n_heads)
-
-        return hook
-
-    def pass_on(module: nn.Module, args: tuple[Any, ...]) -> None:
-        heard["output"] = _split_heads(args[0].detach(), layer.n_heads)
-        call = Call(**heard)
-        heard.clear()
-        take(name, call)
-
-    return [
-        layer.register_forward_pre_hook(refuse_masks, with_kwargs=True),
-        layer.q_proj.register_forward_hook(keep("q")),
-        layer.k_proj.register_forward_hook(keep("k")),
-        layer.v_proj.register_forward_hook(keep("v")),
-        layer.out_proj.register_forward_pre_hook(pass_on),
-    ]
+    return refuse
 
 
-def _split_heads(x: Tensor, n_heads: int) -> Tensor:
-    """`[..., N, D]` -> `[..., heads, N, D / heads]`."""
-    return x.unflatten(-1, (n_heads, -1)).transpose(-3, -2)
+def _passing_on(name: str, take: Take) -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
+    def observe(*tensors: Tensor) -> None:
+        take(name, Call(*(tensor.detach() for tensor in tensors)))
+
+    return observe

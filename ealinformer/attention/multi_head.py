@@ -28,6 +28,9 @@ class MultiHeadAttention(nn.Module):
         collapse: where theta is one for all queries and the number of rows makes it pay, take `covariance_attention`
             or `short_attention`: the same numbers for less, with first derivatives and without vmap.
 
+    An `observer` is told q, k, v and what the attention made of them, all `[..., heads, N, D / heads]`; with one, every
+    form of attention goes through heads.
+
     Raises:
         ValueError: `n_heads` does not divide `hidden_size`.
     """
@@ -40,6 +43,7 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(f"n_heads has to divide hidden_size {hidden_size}, got {n_heads}")
         self.n_heads = n_heads
         self.collapse = collapse
+        self.observer: Callable[[Tensor, Tensor, Tensor, Tensor], None] | None = None
         self.attention = attention if attention is not None else EntropyEqualAttention()
         self.q_proj = nn.Linear(hidden_size, hidden_size)
         self.k_proj = nn.Linear(hidden_size, hidden_size)
@@ -80,6 +84,8 @@ class MultiHeadAttention(nn.Module):
                 return form(x.to(dtype), Projections(*(w.to(dtype) for w in weights)))
         q, k, v = (self._split_heads(F.linear(x, *both)) for both in ((wq, bq), (wk, bk), (wv, bv)))
         mixed = self.attention(q, k, v, key_padding_mask=key_padding_mask, causal=causal)
+        if self.observer is not None:
+            self.observer(q, k, v, mixed)
         return self.out_proj(mixed.transpose(-3, -2).flatten(-2))
 
     def takes_in_projections(self, x: Tensor, num_rows: int) -> bool:
@@ -88,7 +94,7 @@ class MultiHeadAttention(nn.Module):
 
     def _form(self, x: Tensor, num_rows: int) -> Callable[[Tensor, Projections], Tensor] | None:
         """What computes attention together with its projections, or None where going through heads pays."""
-        if not self.collapse or not isinstance(self.attention, EntropyEqualAttention):
+        if self.observer is not None or not self.collapse or not isinstance(self.attention, EntropyEqualAttention):
             return None
         width = x.shape[-1]
         head_size = width // self.n_heads

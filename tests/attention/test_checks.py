@@ -21,7 +21,7 @@ NO = torch.zeros(3, 2, 5, dtype=torch.bool)
         (((2, 3, 4), (3, 5, 4), (3, 5, 4)), {}, r"leading dimensions .* got q \(2, 3, 4\), k \(3, 5, 4\)"),
         ((Q, K, K), {"entropy": "gausian"}, "entropy is one of .*, got 'gausian' .did you mean 'gaussian'?"),
         ((Q, K, K), {"entropy": None}, "entropy is one of .*, got None"),
-        ((Q, K, K), {"branch": "cubic"}, "branch is one of auto, linear, quadratic, got 'cubic'"),
+        ((Q, K, K), {"branch": "cubic"}, "branch is one of auto, linear, quadratic, kernel, got 'cubic'"),
         ((Q, K, K), {"eps": -1e-3}, "eps .* at least 0, got -0.001"),
         ((Q, K, K), {"eps": float("nan")}, "eps .* got nan"),
         ((Q, K, K), {"eps": "small"}, "eps .* got 'small'"),
