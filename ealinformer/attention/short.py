@@ -25,16 +25,19 @@ def short_attention(x: Tensor, projections: Projections, n_heads: int, sharpness
     """
     if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *projections)):
         return _ShortAttention.apply(x, n_heads, sharpness, *projections)
-    return joined((_forward(rows, projections, n_heads, sharpness)[0] for rows in slabs(x)), x)
+    inward = _inward(projections)
+    return joined((_forward(rows, projections, inward, n_heads, sharpness)[0] for rows in slabs(x)), x)
 
 
 class _ShortAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, n_heads: int, sharpness: float, *projections: Tensor) -> Tensor:
+        weights = Projections(*projections)
+        inward = _inward(weights)
         kept = []
 
         def attended(rows: Tensor) -> Tensor:
-            out, heads = _forward(rows, Projections(*projections), n_heads, sharpness)
+            out, heads = _forward(rows, weights, inward, n_heads, sharpness)
             kept.append(heads)
             return out
 
@@ -77,9 +80,11 @@ class _ShortAttention(torch.autograd.Function):
         return g_x, None, None, *Projections(g_q, g_q_bias, g_k, g_k_bias, g_v, g_v_bias, g_out, g_out_bias)
 
 
-def _forward(rows: Tensor, weights: Projections, n_heads: int, sharpness: float) -> tuple[Tensor, Tensor]:
+def _forward(
+    rows: Tensor, weights: Projections, inward: tuple[Tensor, Tensor], n_heads: int, sharpness: float
+) -> tuple[Tensor, Tensor]:
     """`[g, N, D]` -> the result, and q, centred k and v `[3, g * heads, N, C]`."""
-    to_heads, to_heads_bias = _inward(weights)
+    to_heads, to_heads_bias = inward
     heads = torch.addmm(to_heads_bias, rows.flatten(0, 1), to_heads.t())
     # Contiguous for every product from here on.
     heads = heads.view(*rows.shape[:2], 3, n_heads, -1).permute(2, 0, 3, 1, 4).flatten(1, 2).contiguous()
