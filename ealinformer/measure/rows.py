@@ -58,7 +58,8 @@ def why_not(line: Sequence[Mapping[str, Any]], length: int, max_seconds: float) 
             return {"status": "skipped", "reason": f"out of memory at N = {row['length']:,} already"}
     points = [(row["length"], row["seconds"] or row["first_pass_seconds"]) for row in line]
     known = sorted(point for point in points if point[1])
-    expected = predicted([n for n, _ in known], [seconds for _, seconds in known], length)
+    # After a single length as if time were linear: what grows faster is stopped soon, what does not would be lost.
+    expected = predicted([n for n, _ in known], [seconds for _, seconds in known], length, unknown=1.0)
     if expected is not None and expected > max_seconds:
         reason = f"not tried: a pass would take about {expected:.2g} s, more than {max_seconds:g} s"
         return {"status": "too slow", "reason": reason}

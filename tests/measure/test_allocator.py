@@ -2,6 +2,8 @@
 
 import platform
 import resource
+import statistics
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -18,18 +20,32 @@ PAGES_OF_A_ROUND = sum(FIRST + SECOND) * 2**20 // resource.getpagesize()
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt's settings are glibc's")
 
 
-def faults(keep: bool) -> int:
-    """Minor page faults of filling a large tensor again and again, after the first times."""
+def faults_of(work: Callable[[], object], times: int) -> float:
+    """Minor page faults of a typical call: the median, as the system may take pages away itself, one call now and then.
+
+    Moving pages between the memories of several processors, or to make huge ones, counts as faults of the process.
+    """
+    counts = []
+    for _ in range(times):
+        start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        work()
+        counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - start)
+    return statistics.median(counts)
+
+
+def faults(keep: bool) -> float:
+    """Of filling a large tensor again, after the first times."""
     assert not keep or keep_freed_memory()
+
+    def fill() -> None:
+        torch.zeros(BYTES // 4).add_(1)
+
     for _ in range(3):
-        torch.zeros(BYTES // 4).add_(1)
-    start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(TIMES):
-        torch.zeros(BYTES // 4).add_(1)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - start
+        fill()
+    return faults_of(fill, TIMES)
 
 
-def several_sizes(rounds: int) -> int:
+def several_sizes(rounds: int) -> float:
     """Minor page faults of temporaries of many sizes that live side by side, once the heap has settled."""
     assert keep_freed_memory()
 
@@ -40,10 +56,7 @@ def several_sizes(rounds: int) -> int:
 
     for _ in range(4):
         step()
-    start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(rounds):
-        step()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - start
+    return faults_of(step, rounds)
 
 
 def test_kept_memory_is_not_fetched_again() -> None:
@@ -55,7 +68,7 @@ def test_kept_memory_is_not_fetched_again() -> None:
 def test_temporaries_of_many_sizes_share_the_kept_memory() -> None:
     found = isolated(several_sizes, 5)
     assert found.status == "ok", found.reason
-    assert found.value < 0.05 * 5 * PAGES_OF_A_ROUND
+    assert found.value < 0.05 * PAGES_OF_A_ROUND
 
 
 def test_a_caller_may_ask_twice() -> None:
