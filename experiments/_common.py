@@ -19,6 +19,6 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, set_help: str = SET_HE
     """Add what chooses config, model and devices."""
     parser.add_argument("-c", "--config", type=Path, required=True, metavar="FILE", help="e.g. configs/PEMS08.py")
     parser.add_argument("--gpus", metavar="LIST", help="0, or 0,1 for several; the CPU when left out")
-    parser.add_argument("--model", metavar="NAME", help=f"{' or '.join(CATALOGUE)}; the config's when left out")
+    parser.add_argument("--model", metavar="NAME", help=f"{', '.join(CATALOGUE)}; the config's when left out")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help=set_help)
     parser.add_argument("--datasets-dir", type=Path, default=Path("datasets"), metavar="DIR", help="prepared data sets")

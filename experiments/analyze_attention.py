@@ -54,7 +54,7 @@ SECONDS_BETWEEN_LINES = 30.0
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, analyse, and write row, tables and figures."""
     given = parse(arguments)
-    config = resolve(load_config(given.config), model=given.model, settings=given.settings)
+    config = resolve(load_config(given.config), model=given.model, settings=given.settings, catalogue=CATALOGUE)
     job = prepare_job(config, CATALOGUE, datasets_dir=given.datasets_dir, gpus=given.gpus)
     saved, state = load_checkpoint(given.checkpoint)
     check_fits(given.checkpoint, saved, config)

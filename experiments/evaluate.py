@@ -44,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise InputError(f"--set {key}: the checkpoint brings its own; {', '.join(SETTINGS)} can be set here")
     if given.predictions is not None:
         check_path(given.predictions)
-    config = resolve(load_config(given.config), model=given.model, settings=given.settings)
-    job = prepare_job(config, CATALOGUE, datasets_dir=given.datasets_dir, gpus=given.gpus)
+    config = resolve(load_config(given.config), model=given.model, settings=given.settings, catalogue=CATALOGUE)
+    job = prepare_job(config, CATALOGUE, datasets_dir=given.datasets_dir, gpus=given.gpus, with_prior=False)
     job = dataclasses.replace(job, predictions=given.predictions)
     eval_batch_size = config.recipe.eval_batch_size if "eval_batch_size" in set_keys else None
     for_machine = {key: getattr(config, key) for key in ("dtype", "compile", "windows") if key in set_keys}

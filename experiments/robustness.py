@@ -239,7 +239,7 @@ def open_candidates(given: argparse.Namespace) -> list[Candidate]:
 def open_candidate(path: Path, experiment: Experiment, given: argparse.Namespace) -> Candidate:
     """One checkpoint; model and recipe are its own, but for the batch."""
     saved, state = load_checkpoint(path)
-    check_fits(path, saved, resolve(experiment, model=saved.model, settings=given.settings))
+    check_fits(path, saved, resolve(experiment, model=saved.model, settings=given.settings, catalogue=CATALOGUE))
     if given.batch_size is not None:
         recipe = saved.recipe.model_copy(update={"eval_batch_size": given.batch_size})
         saved = saved.model_copy(update={"recipe": recipe})

@@ -1,18 +1,8 @@
 """STAEformer: the shared backbone with softmax attention."""
 
-from dataclasses import dataclass, field
-
+from baselines.STAEformer.config import STAEformerConfig
 from ealinformer.attention import fused_softmax_attention, softmax_attention
-from ealinformer.models import BackboneConfig, SpatioTemporalTransformer
-
-
-@dataclass
-class STAEformerConfig(BackboneConfig):
-    """Config of STAEformer."""
-
-    attention: str = field(
-        default="sdpa", metadata={"help": "sdpa (fused) or softmax (N x N weights in memory, as the authors have it)."}
-    )
+from ealinformer.models import SpatioTemporalTransformer
 
 
 class STAEformer(SpatioTemporalTransformer):

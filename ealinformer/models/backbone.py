@@ -11,6 +11,7 @@ from ealinformer.attention import Attention, MultiHeadAttention
 from ealinformer.models.config import BackboneConfig, backbone_width, check_backbone_config, layers_of, recomputes
 from ealinformer.models.embedding import SpatioTemporalEmbedding
 from ealinformer.models.lean import Normed, add_norm, feed_forward, project_horizon, start
+from ealinformer.models.windows import check_windows
 
 
 class AttentionLayer(nn.Module):
@@ -95,15 +96,7 @@ class SpatioTemporalTransformer(nn.Module):
         Raises:
             ValueError: L or N are not those of the config, or the timestamps are not those of the inputs.
         """
-        if inputs.shape[1:] != (self.input_len, self.num_features):
-            raise ValueError(
-                f"inputs [B, {self.input_len}, {self.num_features}] are expected, got {tuple(inputs.shape)}"
-            )
-        if inputs_timestamps.shape[:-1] != inputs.shape[:-1] or inputs_timestamps.shape[-1] < 2:
-            raise ValueError(
-                f"inputs_timestamps [{inputs.shape[0]}, {self.input_len}, 2] are expected, "
-                f"got {tuple(inputs_timestamps.shape)}"
-            )
+        check_windows(inputs, inputs_timestamps, self.input_len, self.num_features)
         x = self.embedding(inputs, inputs_timestamps)  # [B, N, L, D]
         forecast = self._lean(start(x)) if self.lean else self._plain(x)
         return forecast.transpose(1, 2)

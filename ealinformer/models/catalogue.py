@@ -7,14 +7,44 @@ from typing import Any
 from torch import nn
 
 from ealinformer.errors import InputError, suggestion
+from ealinformer.recipe import Recipes
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a table says of a model: its paper, the year, what kind it is, and whether it needs a graph."""
+
+    title: str
+    venue: str
+    year: int
+    kind: str  # RNN, TCN, Transformer ...
+    arxiv: str | None = None
+    needs_graph: bool = False
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A model class `Model(config)` and the dataclass of its config, whose fields carry the host's names."""
+    """A model class `Model(config)` and the dataclass of its config, whose fields carry the host's names.
+
+    `recipes` are the model's own. Where there are none it takes those of the config file that it is trained with, and
+    that file's sizes: ELinFormer and what shares its backbone. A model whose config has `data_dir` takes a `prior` as
+    well, a `SensorPrior`; without one it reads that of its config.
+    """
 
     model: type[nn.Module]
     config: type
+    card: ModelCard | None = None
+    recipes: Recipes | None = None
+
+    @property
+    def needs_graph(self) -> bool:
+        """Whether it cannot be built without a graph of the sensors."""
+        return self.card is not None and self.card.needs_graph
+
+    @property
+    def takes_prior(self) -> bool:
+        """Whether it has to know of its sensors before it is trained: a graph, or the training part."""
+        return "data_dir" in (f.name for f in fields(self.config))
 
     def build_config(self, **params: Any) -> Any:
         """The config of this model.

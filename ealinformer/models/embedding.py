@@ -5,9 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ealinformer.models.config import BackboneConfig
-
-# k / 1440 in float32 times 1440 may come out below k; a hundredth of a slot is more than that, up to one slot a second.
-SLOT_TOLERANCE = 0.01
+from ealinformer.models.windows import slot_of
 
 
 class SpatioTemporalEmbedding(nn.Module):
@@ -36,8 +34,8 @@ class SpatioTemporalEmbedding(nn.Module):
     def forward(self, inputs: Tensor, timestamps: Tensor) -> Tensor:
         """`[B, L, N]` readings and `[B, L, 2]` time of day and day of week in [0, 1) -> `[B, N, L, D]`."""
         batch, _, num_features = inputs.shape
-        day_slot = _slot(timestamps[..., 0], self.num_time_in_day)
-        week_day = _slot(timestamps[..., 1], self.num_day_in_week)
+        day_slot = slot_of(timestamps[..., 0], self.num_time_in_day)
+        week_day = slot_of(timestamps[..., 1], self.num_day_in_week)
 
         # The authors feed day of week as 0 ... 6 into the linear map. Its time features are the same for all sensors,
         # so they are mapped once per step.
@@ -51,8 +49,3 @@ class SpatioTemporalEmbedding(nn.Module):
         if self.adaptive is not None:
             parts.append(self.adaptive.transpose(0, 1).expand(batch, -1, -1, -1))
         return torch.cat(parts, dim=-1)
-
-
-def _slot(fraction: Tensor, count: int) -> Tensor:
-    """The row of a table of `count` rows for a fraction of the day or week in [0, 1)."""
-    return (fraction * count + SLOT_TOLERANCE).floor().long() % count

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ealinformer.models.embedding import SLOT_TOLERANCE
+from ealinformer.models.windows import SLOT_TOLERANCE
 
 DAYS_PER_WEEK = 7
 NULL_TOLERANCE = 5e-5  # what BasicTS's masked metrics count as equal to the null value

@@ -5,45 +5,14 @@ import traceback
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ealinformer.data.spec import SeriesSpec, Source
 from ealinformer.errors import InputError, suggestion
+from ealinformer.recipe import Curriculum, PositiveInt, Recipe, Strict
 
-PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy takes
 MAX_SHOWN = 80  # characters of a value in a message
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, ser_json_inf_nan="strings")
-
-
-class Recipe(_Strict):
-    """How a model is trained: the optimizer, a step-wise learning rate, the loss on the original scale.
-
-    The defaults are what the authors of STAEformer use on most of the PEMS series.
-    """
-
-    loss: Literal["masked_mae", "masked_huber", "huber"] = "huber"  # Huber with delta 1; "huber" also counts nulls
-    # adafactor keeps a row and a column of second moments where Adam keeps two moments of each weight. Its weight decay
-    # is decoupled (AdamW's), Adam's is coupled.
-    optimizer: Literal["adam", "adafactor"] = "adam"
-    # Of Adafactor it is the most by which a step changes a tensor relative to its root mean square, and bounded by
-    # 1 / sqrt(step); torch has 1e-2 where it has 1e-3 for Adam.
-    # Bounded because Adam in float32 ends in an overflow where they are absurd.
-    lr: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 5e-4
-    milestones: tuple[PositiveInt, ...] = (15, 30, 50)  # epochs after which the rate is multiplied by gamma
-    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
-    batch_size: PositiveInt = 16
-    micro_batch_size: PositiveInt | None = None  # a batch passes the model in parts of so many windows; same gradient
-    eval_batch_size: PositiveInt = 64
-    num_epochs: PositiveInt = 300
-    patience: PositiveInt | None = 20  # epochs without a better validation score before stopping; None: never
-    select_by: Literal["loss", "MAE"] = "loss"  # validation score that picks the best epoch
-    clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
-    skip_nonfinite: Annotated[int, Field(ge=0, lt=2**31)] = 0  # steps with a loss or gradient that is not finite
 
 
 # What BasicTS 0.5.8 configures for STAEformer on every series.
@@ -52,15 +21,15 @@ BASICTS_RECIPE = Recipe(
 )
 
 
-class Experiment(_Strict):
+class Experiment(Strict):
     """One file of configs/. The first recipe is the default; `--recipe basicts` is there for every series."""
 
     series: SeriesSpec
     model: str = "ELinFormer"
     input_len: PositiveInt = 12
     output_len: PositiveInt = 12
-    model_params: dict[str, Any] = {}  # fields of the model's config class
-    recipes: dict[str, Recipe] = {"authors": Recipe()}
+    model_params: dict[str, Any] = Field(default_factory=dict)  # fields of the model's config class
+    recipes: dict[str, Recipe] = Field(default_factory=lambda: {"authors": Recipe()})
     seed: Seed = 42
 
     @model_validator(mode="before")
@@ -72,7 +41,7 @@ class Experiment(_Strict):
         return values
 
 
-class RunConfig(_Strict):
+class RunConfig(Strict):
     """An experiment with every choice made: what one run does, and what its folder records."""
 
     series: SeriesSpec
@@ -87,10 +56,13 @@ class RunConfig(_Strict):
     dtype: Literal["float32", "tf32", "bf16", "float64"] = "float32"  # see precision.py
     compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"  # modes of torch.compile
     windows: Literal["auto", "device", "host"] = "auto"  # where the series lies that batches are gathered from
+    graph: str = "road"  # of models that take one: road, correlation, knn, none or a file; see data/prior.py
     deterministic: bool = False  # on a GPU: kernels that give the same bits every time, where there are any
 
 
-_SCHEMAS: dict[str, type[BaseModel]] = {c.__name__: c for c in (Recipe, Experiment, RunConfig, SeriesSpec, Source)}
+_SCHEMAS: dict[str, type[BaseModel]] = {
+    c.__name__: c for c in (Recipe, Curriculum, Experiment, RunConfig, SeriesSpec, Source)
+}
 
 
 def load_config(path: Path) -> Experiment:
@@ -156,5 +128,6 @@ def _nested_schema(title: str, location: tuple[int | str, ...]) -> type[BaseMode
     if not location:
         return _SCHEMAS.get(title)
     sources = dict.fromkeys(("raw_source", "graph_source", "ids_source"), Source)
-    below: dict[str, type[BaseModel]] = {"series": SeriesSpec, "recipes": Recipe, "recipe": Recipe, **sources}
+    schemas: dict[str, type[BaseModel]] = {"series": SeriesSpec, "recipes": Recipe, "recipe": Recipe}
+    below = {**schemas, "curriculum": Curriculum, **sources}
     return next((below[str(part)] for part in reversed(location) if part in below), None)

@@ -13,7 +13,7 @@ from torch import nn
 import ealinformer
 
 # What a training computes with; tables, figures and readers may change under a run.
-_PACKAGES = ("attention", "models", "training")
+_PACKAGES = ("attention", "graphs", "models", "training")
 
 
 def code_identity(model: type[nn.Module], *, device: str, processes: int) -> dict[str, str]:
@@ -39,7 +39,8 @@ def _sources_checksum(model_file: Path) -> str:
     package = Path(ealinformer.__file__).parent
     files = {path.relative_to(package): path for name in _PACKAGES for path in (package / name).rglob("*.py")}
     if not model_file.is_relative_to(package):
-        files |= {path.relative_to(model_file.parent): path for path in model_file.parent.rglob("*.py")}
+        folders = (model_file.parent, model_file.parent.parent / "layers")  # what baselines share
+        files |= {path.relative_to(folder.parent): path for folder in folders for path in folder.rglob("*.py")}
     sha256 = hashlib.sha256()
     for name, path in sorted(files.items()):
         sha256.update(name.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")

@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from ealinformer.data.prepared import PreparedSeries, open_prepared
+from ealinformer.data.prior import BlankPrior, open_prior
 from ealinformer.errors import InputError
 from ealinformer.models import Catalogue, ModelEntry, find_model
 from ealinformer.training.compilation import check_parts
@@ -41,11 +44,14 @@ def prepare_job(
     datasets_dir: Path,
     folder: Path | None = None,
     gpus: str | None = None,
+    with_prior: bool = True,
 ) -> Job:
     """Check everything that can be wrong before anything is written, and choose the devices.
 
+    Without `with_prior` the graph is not looked for: that of a checkpoint's run may be another one.
+
     Raises:
-        InputError: the model, a parameter of it, the data, the windows or the devices do not fit.
+        InputError: the model, a parameter of it, its graph, the data, the windows or the devices do not fit.
     """
     entry = find_model(run.model, catalogue)
     data = open_prepared(datasets_dir / run.series.name)
@@ -55,14 +61,35 @@ def prepare_job(
         # On the meta device: checks all sizes without memory or time.
         with torch.device("meta"):
             config = host_config(run, entry, data_dir=data.directory, folder=folder, gpus=None)
-            entry.model(config.model_config)
+            build_blank(entry, config.model_config, num_steps=data.meta["steps"]["train"])
+    except InputError:
+        raise
     except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: a size beyond what torch counts
         problem = str(error).splitlines()[0]
         raise InputError(f"model {run.model} cannot be built: {problem}") from error
+    if with_prior:
+        check_prior(run, entry, data.directory)
     select_devices(gpus, ranks_from_environment())
     check_dtype(run.dtype, cuda=gpus is not None)
     check_parts(run.compile, run.recipe.micro_batch_size, cuda=gpus is not None)
     return Job(run, entry, data.directory, folder, gpus)
+
+
+def build_blank(entry: ModelEntry, config: Any, *, num_steps: int) -> nn.Module:
+    """A model whose prior is unknown: all zeros, of a training part of `num_steps`. Raises what its class raises."""
+    if not entry.takes_prior:
+        return entry.model(config)
+    return entry.model(config, BlankPrior(config.num_features, num_steps))
+
+
+def check_prior(run: RunConfig, entry: ModelEntry, data_dir: Path) -> None:
+    """Raises InputError that names the model where it needs a graph which is not there, or does not fit the series."""
+    if not entry.needs_graph:
+        return
+    try:
+        open_prior(str(data_dir), run.graph, run.series.num_sensors).adjacency()
+    except InputError as error:
+        raise InputError(f"{run.model} needs a graph: {error}") from error
 
 
 def check_data(run: RunConfig, data: PreparedSeries) -> None:

@@ -39,7 +39,7 @@ from ealinformer.training.distributed.ranks import Ranks, ranks_from_environment
 from ealinformer.training.host import host_config, quiet_host
 from ealinformer.training.identity import code_identity
 from ealinformer.training.interrupts import Interrupts, deferred
-from ealinformer.training.jobs import Job
+from ealinformer.training.jobs import Job, check_prior
 from ealinformer.training.precision import check_dtype
 from ealinformer.training.predictions import save_predictions
 from ealinformer.training.resume import Start, has_finished, take_up
@@ -275,6 +275,7 @@ def evaluate(
         saved = saved.model_copy(update={"recipe": recipe})
     saved = saved.model_copy(update={"windows": "auto", **settings})
     check_dtype(saved.dtype, cuda=job.gpus is not None)
+    check_prior(saved, job.entry, job.data_dir)
     quiet_host()
     job = dataclasses.replace(job, run=saved, folder=checkpoint.parent)
     check_compiler(saved.compile, _prepare_device(job))

@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from contextlib import AbstractContextManager, closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, simplefilter
@@ -32,6 +33,7 @@ from ealinformer.training.distributed.ranks import Ranks
 from ealinformer.training.distributed.sampling import EpochBatches
 from ealinformer.training.early_stopping import PatientStopping, is_better
 from ealinformer.training.interrupts import Interrupts
+from ealinformer.training.objective import first_horizons, whole_loss
 from ealinformer.training.precision import matmul_precision
 from ealinformer.training.progress import duration, track
 from ealinformer.training.random_state import random_state, restore_random_state
@@ -231,12 +233,13 @@ class ForecastingRunner(ScoringRunner):
         self.callback_handler.trigger("on_step_start", self, epoch=state.epoch, step=state.step)
         parts = split(self._prepare(data), self.run.recipe.micro_batch_size)
         counts = not self.batches.weightless(state.steps_done - 1)
-        weights = [self._weight_of(part) * counts for part in parts]
+        horizons = self._horizons()
+        weights = [self._weight_of(first_horizons(part, horizons)) * counts for part in parts]
         shares, readings = shares_of_readings(weights, self.ranks.world_size)
         returns, losses = [], []
         for part, share in zip(parts, shares, strict=True):
             with self._unsynchronised() if part is not parts[-1] else nullcontext():
-                forward_return, loss = self._pass(part, share)
+                forward_return, loss = self._pass(part, share, horizons)
             returns.append(forward_return)
             losses.append(loss)
         if self.should_backward:
@@ -251,14 +254,26 @@ class ForecastingRunner(ScoringRunner):
             self._add(self.score, forward_return, loss, weight)
         self.callback_handler.trigger("on_step_end", self, step=state.step)
 
-    def _pass(self, part: dict[str, Tensor], share: Tensor) -> tuple[dict[str, Any], Tensor]:
-        """Forward and backward pass of a part, whose mean loss is `share` of the step's; what came of it, detached."""
+    def _horizons(self) -> int | None:
+        """How many horizons the loss sees in this step; None: all of them."""
+        curriculum = self.run.recipe.curriculum
+        if curriculum is None:
+            return None
+        return curriculum.horizons(self.state.epoch, self.state.step, self.run.output_len)
+
+    def _pass(
+        self, part: dict[str, Tensor], share: Tensor, horizons: int | None = None
+    ) -> tuple[dict[str, Any], Tensor]:
+        """Forward and backward pass of a part, whose mean loss is `share` of the step's; what came of it, detached.
+
+        Of a curriculum the first `horizons` alone.
+        """
         state = self.state
-        forward_return = self._predict(self.model, part, state.epoch)
+        forward_return = first_horizons(self._predict(self.model, part, state.epoch), horizons)
         self.callback_handler.trigger(
             "on_compute_loss", self, epoch=state.epoch, step=state.step, data=part, forward_return=forward_return
         )
-        loss = self._metric_forward(self.loss, forward_return)
+        loss = whole_loss(partial(self._metric_forward, self.loss), forward_return)
         if self.should_backward:
             scaled = loss * share
             self.callback_handler.trigger("on_backward", self, loss=scaled)

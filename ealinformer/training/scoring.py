@@ -146,9 +146,17 @@ class ScoringRunner(BasicTSRunner):
         whole = len(data["inputs"]) == self._whole_batch()
         with autocast(self.run.dtype, self.device), uncompiled(self.run.compile != "off" and not whole):
             forward_return = self._forward(model, data, self.step, epoch)
-        prediction = forward_return["prediction"].to(self.dtype)
-        forward_return["prediction"] = self.scaler.inverse_transform(prediction)
+        for name in ("prediction", "auxiliary_prediction", "auxiliary_targets"):
+            if name in forward_return:
+                forward_return[name] = self.scaler.inverse_transform(forward_return[name].to(self.dtype))
         return forward_return
+
+    def _forward(self, model: nn.Module, data: dict[str, Any], step: int, epoch: int | None = None) -> dict[str, Any]:
+        """The host's; a model that is taught by the targets sees them as it sees the inputs, and in training alone."""
+        if "targets" not in self.forward_params:
+            return super()._forward(model, data, step, epoch)
+        taught = {**data, "targets": self.scaler.transform(data["targets"]).nan_to_num_()}
+        return {**super()._forward(model, taught, step, epoch), "targets": data["targets"]}
 
     def _whole_batch(self) -> int:
         recipe = self.run.recipe

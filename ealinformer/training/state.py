@@ -17,6 +17,7 @@ from ealinformer.training.checkpoints.checkpoint import (
 )
 from ealinformer.training.checkpoints.content import difference
 from ealinformer.training.config import RunConfig
+from ealinformer.training.schedules import place_schedule
 from ealinformer.training.score import Score
 
 if TYPE_CHECKING:
@@ -121,11 +122,12 @@ def load_state(runner: "ForecastingRunner", path: Path, content: dict[str, Any])
 def _take_recipe(runner: "ForecastingRunner", epochs_done: int) -> None:
     """Put the settings of the config in place of those of a checkpoint, where a change of the recipe was accepted."""
     recipe, schedule = runner.run.recipe, runner.lr_scheduler
-    rate = recipe.lr * recipe.gamma ** sum(milestone <= epochs_done for milestone in recipe.milestones)
     for group in runner.optimizer.param_groups:
-        group.update(lr=rate, initial_lr=recipe.lr, weight_decay=recipe.weight_decay)
-    if schedule is not None:  # a new one, that has the config's milestones
-        schedule.last_epoch, schedule._step_count, schedule._last_lr = epochs_done, epochs_done + 1, [rate]
+        group.update(lr=recipe.lr, initial_lr=recipe.lr, weight_decay=recipe.weight_decay)
+        if "betas" in group:  # Adam and AdamW
+            group["eps"] = recipe.eps
+    if schedule is not None:  # a new one, that has the config's settings
+        place_schedule(schedule, epochs_done)
 
 
 def place_in_batches(runner: "ForecastingRunner", path: Path, content: dict[str, Any]) -> None:

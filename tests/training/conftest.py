@@ -3,17 +3,20 @@
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from basicts.runners.callback import BasicTSCallback
 
 from ealinformer.data.prepare import prepare
 from ealinformer.data.spec import SeriesSpec
-from ealinformer.models import MODELS
+from ealinformer.models import MODELS, ModelEntry
 from ealinformer.training import Experiment, Recipe, RunConfig
-from ealinformer.training.host import quiet_host
+from ealinformer.training.host import host_config, quiet_host
 from ealinformer.training.jobs import Job, prepare_job
 from ealinformer.training.resolve import resolve
+from ealinformer.training.runner import ForecastingRunner
 
 NUM_SENSORS, NUM_STEPS = 5, 401
 SPEC = SeriesSpec(
@@ -89,5 +92,25 @@ def new_job(datasets_dir: Path, configure: Callable[..., RunConfig]) -> Callable
 
     def make(folder: Path, *settings: str) -> Job:
         return prepare_job(configure(*settings), MODELS, datasets_dir=datasets_dir, folder=folder)
+
+    return make
+
+
+@pytest.fixture
+def build(new_job: Callable[..., Job], tmp_path: Path) -> Callable[..., ForecastingRunner]:
+    """`build("lr=0.1", callbacks=[...], entry=...)`: a runner of ours, in a folder of its own."""
+
+    def make(
+        *settings: str, callbacks: list[BasicTSCallback] | None = None, entry: ModelEntry | None = None, **host: Any
+    ) -> ForecastingRunner:
+        folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
+        job = new_job(folder, *settings)
+        folder.mkdir()
+        run = job.run if entry is None else job.run.model_copy(update={"model_params": {}})
+        config = host_config(run, entry or job.entry, data_dir=job.data_dir, folder=folder, gpus=None)
+        config.callbacks = [*config.callbacks, *(callbacks or [])]
+        for key, value in host.items():
+            setattr(config, key, value)
+        return ForecastingRunner(config, run)
 
     return make

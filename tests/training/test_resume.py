@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import signal
 import time
@@ -399,6 +400,21 @@ def test_an_accepted_recipe_is_the_one_trained_with(
     train(dataclasses.replace(changed, accept_changes=True))
     history = load_checkpoint(tmp_path / "run" / "last.pt")[1]["training"]["history"]
     assert [row["lr"] for row in history] == pytest.approx([0.005, 0.01, 0.01, 0.005])
+
+
+def test_an_accepted_cosine_goes_on_where_the_old_one_stood(
+    new_job: NewJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cosine = ("schedule='cosine'", "warmup_epochs=1", "num_epochs=4")
+    killed(new_job(tmp_path / "run", *cosine), monkeypatch, 2 * STEPS + 2)
+    changed = new_job(tmp_path / "run", *cosine, "lr=0.02", "min_lr=0.001", "eps=0.001")
+    train(dataclasses.replace(changed, accept_changes=True))
+    training = load_checkpoint(tmp_path / "run" / "last.pt")[1]["training"]
+    rates = [row["lr"] for row in training["history"]]
+    old, new = ((lr, low, epoch) for lr, low, epoch in ((0.005, 0.0, 1), (0.02, 0.001, 2)))
+    expected = [low + (lr - low) * (1 + math.cos(math.pi * epoch / 4)) / 2 for lr, low, epoch in (old, new)]
+    assert rates[:3] == pytest.approx([1e-6, *expected])
+    assert training["optimizer"]["param_groups"][0]["eps"] == 0.001
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,6 @@ from ealinformer.training.checkpoints.checkpoint import load_checkpoint
 from ealinformer.training.distributed.devices import select_devices
 from ealinformer.training.distributed.ranks import Ranks
 from ealinformer.training.early_stopping import PatientStopping
-from ealinformer.training.host import host_config
-from ealinformer.training.jobs import Job
 from ealinformer.training.metrics import MetricSums
 from ealinformer.training.predictions import target_windows
 from ealinformer.training.runner import ForecastingRunner
@@ -39,7 +37,6 @@ from ealinformer.training.scaler import GlobalZScoreScaler
 from ealinformer.training.watch import NotFiniteError
 
 STEPS_PER_EPOCH = 6  # of 234 windows in batches of 40, the last of 34
-NewJob = Callable[..., Job]
 
 
 class Recorder(BasicTSCallback):
@@ -61,26 +58,6 @@ class Recorder(BasicTSCallback):
 
     def on_optimizer_step(self, runner: BasicTSRunner) -> None:
         self.optimizer_steps += 1
-
-
-@pytest.fixture
-def build(new_job: NewJob, tmp_path: Path) -> Callable[..., ForecastingRunner]:
-    """`build("lr=0.1", callbacks=[...], entry=...)`: a runner of ours, in a folder of its own."""
-
-    def make(
-        *settings: str, callbacks: list[BasicTSCallback] | None = None, entry: ModelEntry | None = None, **host: Any
-    ) -> ForecastingRunner:
-        folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
-        job = new_job(folder, *settings)
-        folder.mkdir()
-        run = job.run if entry is None else job.run.model_copy(update={"model_params": {}})
-        config = host_config(run, entry or job.entry, data_dir=job.data_dir, folder=folder, gpus=None)
-        config.callbacks = [*config.callbacks, *(callbacks or [])]
-        for key, value in host.items():
-            setattr(config, key, value)
-        return ForecastingRunner(config, run)
-
-    return make
 
 
 def stock_runner(

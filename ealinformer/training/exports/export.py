@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ealinformer import __version__
+from ealinformer.data.validate import split_steps
 from ealinformer.errors import InputError
 from ealinformer.files import sync_file, write_text
 from ealinformer.models import Catalogue, find_model
@@ -31,7 +32,8 @@ from ealinformer.training.exports.forecaster import (
     first_line,
     same_bits,
 )
-from ealinformer.training.host import host_config
+from ealinformer.training.host import config_of
+from ealinformer.training.jobs import build_blank
 from ealinformer.training.precision import stored_dtype
 from ealinformer.training.runs.folder import read_json
 
@@ -127,10 +129,12 @@ def build_model(run: RunConfig, catalogue: Catalogue) -> nn.Module:
     before = torch.get_default_dtype()
     try:
         torch.set_default_dtype(stored_dtype(run.dtype))
-        config = host_config(run, entry, data_dir=Path(), folder=Path(), gpus=None).model_config
+        config = config_of(run, entry, Path())
+        series = run.series
+        num_steps = split_steps(series.num_steps, series.split)["train"] if series.num_steps else 1
         with torch.device("meta"):  # checks all sizes without memory
-            entry.model(config)
-        return entry.model(config)
+            build_blank(entry, config, num_steps=num_steps)
+        return build_blank(entry, config, num_steps=num_steps)  # what it knew of its sensors is among its weights
     except InputError:
         raise
     except (ValueError, TypeError, RuntimeError) as error:
