@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from _common import CATALOGUE, add_run_arguments
+from _models import list_models
 
 from ealinformer.cli import ArgumentParser, run
 from ealinformer.errors import InputError
@@ -20,6 +21,8 @@ from ealinformer.training.resume import MODES
 EXAMPLES = """examples:
   python experiments/train.py -c configs/PEMS08.py --gpus 0
   python experiments/train.py -c configs/PEMS08.py --model STAEformer --recipe basicts --gpus 0,1,2,3
+  python experiments/train.py -c configs/PEMS08.py --list-models
+  python experiments/train.py -c configs/PEMS07.py --model DCRNN --graph correlation --gpus 0
   python experiments/train.py -c configs/PEMS08.py --set model.entropy=gaussian --set lr=0.0005
   python experiments/train.py -c configs/DEMO.py --max-steps 20 --output-dir /tmp/try
   python experiments/train.py -c configs/PEMS07.py --gpus 0 --set dtype=bf16 --set compile=default
@@ -36,7 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and train."""
     parser = ArgumentParser(description=__doc__, epilog=EXAMPLES)
     add_run_arguments(parser)
-    parser.add_argument("--recipe", metavar="NAME", help="authors (default) or basicts, or another of the config")
+    parser.add_argument("--recipe", metavar="NAME", help="of the model: authors, basicts ...; its first when left out")
+    parser.add_argument(
+        "--graph", metavar="KIND", help="of a model that takes one: road (default), correlation, knn, none or a file"
+    )
+    parser.add_argument("--list-models", action="store_true", help="print a table of the models on this series")
     parser.add_argument("--seed", type=int, help="seed of weights, shuffling and dropout")
     parser.add_argument("--epochs", type=int, metavar="N", help="at most N epochs")
     parser.add_argument("--batch-size", type=int, metavar="N", help="windows in a step of one process")
@@ -57,14 +64,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--skip-data-check", action="store_true", help="do not read all data for their checksums first")
     given = parser.parse_args(arguments)
 
+    if given.list_models:
+        print(list_models(CATALOGUE, load_config(given.config)))
+        return
     short = {
+        "graph": given.graph,
         "seed": given.seed,
         "num_epochs": given.epochs,
         "batch_size": given.batch_size,
         "max_steps": given.max_steps,
     }
     settings = [*given.settings, *(f"{key}={value}" for key, value in short.items() if value is not None)]
-    config = resolve(load_config(given.config), model=given.model, recipe=given.recipe, settings=settings)
+    config = resolve(
+        load_config(given.config), model=given.model, recipe=given.recipe, settings=settings, catalogue=CATALOGUE
+    )
     if given.processes < 1 or (given.processes > 1 and given.gpus):
         raise InputError(f"--processes {given.processes}: 1 or more, and not together with --gpus, is expected")
     if not given.checkpoint_minutes >= 0:

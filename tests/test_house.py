@@ -37,6 +37,7 @@ def test_the_attention_knows_torch_alone():
     [
         ("models", {"training", "data", "measure", "report"}),
         ("data", {"training", "models", "attention", "measure", "report"}),
+        ("graphs", {"training", "models", "attention", "measure", "report", "data"}),
         ("measure", {"training", "models", "attention", "data", "report"}),
         ("report", {"training", "models", "attention", "data", "measure"}),
         ("dropin", {"training", "models", "data", "measure", "report"}),
@@ -60,5 +61,14 @@ def test_the_package_imports_nothing_that_is_around_it():
     assert not imported(PACKAGE) & {"baselines", "configs", "experiments", "scripts", "tests", "benchmarks"}
 
 
-def test_the_data_package_needs_no_torch():
-    assert "torch" not in imported(PACKAGE / "data")
+@pytest.mark.parametrize("folder", ["data", "graphs", "recipe.py"])
+def test_what_prepares_and_describes_needs_no_torch(folder):
+    assert "torch" not in imported(PACKAGE / folder)
+
+
+def test_layers_know_no_model_that_is_built_of_them():
+    folder = ROOT / "baselines" / "layers"
+    sources = [path.read_text(encoding="utf-8") for path in folder.glob("*.py")]
+    assert sources
+    others = {path.name for path in folder.parent.iterdir() if path.is_dir()} - {"layers"}
+    assert not [name for name in others for source in sources if f"baselines.{name}" in source]

@@ -1,13 +1,20 @@
 """What every model of the catalogues has to do. A model that is added there is tested here without a new line."""
 
+import importlib.util
+import inspect
 from dataclasses import fields
+from fnmatch import fnmatch
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 import baselines
 import ealinformer.models
 from ealinformer.attention import ATTENTIONS
+from ealinformer.data.prior import ArrayPrior, BlankPrior
 
 CATALOGUE = {**ealinformer.models.MODELS, **baselines.MODELS}
 
@@ -21,7 +28,18 @@ VARIANTS = {
     ],
     "STAEformer": [{"attention": "softmax"}, {"layers": "plain"}],
 }
-# Widths that run quickly, for models that have these fields; no width is N, the number of sensors used below.
+# What sizes/NAME.py may say of a model: a config that runs in milliseconds, parameters without a gradient (patterns),
+# windows that its architecture takes, how it is overfitted, and whether permuted sensors give a permuted forecast.
+DEFAULTS = {
+    "SMALL": {},
+    "WITHOUT_GRADIENT": (),
+    "FITS": lambda input_len, output_len, num_features: True,
+    "LR": 1e-2,
+    "STEPS": 150,
+    "DETERMINISTIC_EVAL": True,
+    "EQUIVARIANT": True,
+}
+# Widths that run quickly, for models of the shared backbone; no width is N, the number of sensors used below.
 SMALL = {
     "input_hidden_size": 4,
     "tid_hidden_size": 4,
@@ -48,13 +66,29 @@ PUBLISHED_PARAMETERS = {"STAEformer": _STAEFORMER, "ELinFormer": _STAEFORMER}
 # Parameters whose gradient is 0 by construction. A bias of the keys moves all keys alike, and neither softmax nor
 # entropy-equal attention sees a common shift; features and learned mixtures of keys do. Without attention there is no
 # use for queries and keys.
-WITHOUT_GRADIENT = ("k_proj.bias",)
+WITHOUT_GRADIENT = ("*k_proj.bias",)
 WITHOUT_GRADIENT_BY_ATTENTION = {
     "elu": (),
     "performer": (),
     "linformer": (),
-    "identity": ("q_proj.weight", "q_proj.bias", "k_proj.weight", "k_proj.bias"),
+    "identity": ("*q_proj.weight", "*q_proj.bias", "*k_proj.weight", "*k_proj.bias"),
 }
+
+
+def sizes_of(name):
+    """What is said in sizes/NAME.py, else the defaults."""
+    path = Path(__file__).parent / "sizes" / f"{name}.py"
+    if not path.is_file():
+        return SimpleNamespace(**{**DEFAULTS, "SMALL": SMALL, "WITHOUT_GRADIENT": WITHOUT_GRADIENT})
+    spec = importlib.util.spec_from_file_location(f"sizes_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    unknown = {key for key in vars(module) if key.isupper()} - DEFAULTS.keys()
+    assert not unknown, f"{path}: {unknown}"
+    return SimpleNamespace(**{key: getattr(module, key, default) for key, default in DEFAULTS.items()})
+
+
+SIZES = {name: sizes_of(name) for name in CATALOGUE}
 
 every_model = pytest.mark.parametrize("name", list(CATALOGUE))
 every_variant = pytest.mark.parametrize(
@@ -67,14 +101,52 @@ every_variant = pytest.mark.parametrize(
 )
 
 
-def build(name, options=None, *, seed=0, steps_per_day=24, input_len=L, output_len=H, num_features=N):
-    """A small model in evaluation mode."""
+def prior_of(num_features, *, steps_per_day=24, order=None):
+    """A ring of sensors with some roads across, and a training part of a daily wave with some readings missing."""
+    rng = np.random.default_rng(3)
+    adjacency = (rng.random((num_features, num_features)) < 0.15).astype(np.float32)
+    adjacency += np.roll(np.eye(num_features, dtype=np.float32), 1, axis=1)
+    adjacency = np.minimum(adjacency, 1) * rng.uniform(0.2, 1, adjacency.shape).astype(np.float32)
+    np.fill_diagonal(adjacency, 0)
+    step = np.arange(8 * steps_per_day)
+    phase = 2 * np.pi * step[:, None] / steps_per_day + np.linspace(0, 5, num_features)
+    series = (200 + 100 * np.sin(phase) + rng.normal(scale=5, size=phase.shape)).astype(np.float32)
+    series[rng.random(series.shape) < 0.02] = 0
+    calendar = np.stack([step % steps_per_day / steps_per_day, step // steps_per_day % 7 / 7], axis=1)
+    if order is not None:
+        adjacency, series = adjacency[np.ix_(order, order)], series[:, order]
+    return ArrayPrior(num_features, adjacency, series, calendar.astype(np.float32))
+
+
+def build(
+    name, options=None, *, seed=0, steps_per_day=24, input_len=L, output_len=H, num_features=N, order=None, blank=False
+):
+    """A small model in evaluation mode; `order` permutes what it knows of its sensors."""
     entry = CATALOGUE[name]
     known = {field.name for field in fields(entry.config)}
-    small = {key: value for key, value in {**SMALL, "num_time_in_day": steps_per_day}.items() if key in known}
+    small = {
+        key: value for key, value in {**SIZES[name].SMALL, "num_time_in_day": steps_per_day}.items() if key in known
+    }
     sizes = {"input_len": input_len, "output_len": output_len, "num_features": num_features}
     torch.manual_seed(seed)
-    return entry.model(entry.build_config(**{**small, **(options or {}), **sizes})).eval()
+    config = entry.build_config(**{**small, **(options or {}), **sizes})
+    if not entry.takes_prior:
+        return entry.model(config).eval()
+    known = BlankPrior(num_features) if blank else prior_of(num_features, steps_per_day=steps_per_day, order=order)
+    return entry.model(config, known).eval()
+
+
+def trained(model, inputs, timestamps, targets):
+    """What a model returns in training, late enough that the targets teach nothing any more: a dictionary."""
+    taught = {"targets": targets, "step": 10**6, "epoch": 10**3}
+    taken = inspect.signature(model.forward).parameters
+    found = model.train()(inputs, timestamps, **{key: value for key, value in taught.items() if key in taken})
+    return found if isinstance(found, dict) else {"prediction": found}
+
+
+def skip_unless_it_fits(name, input_len, output_len, num_features):
+    if not SIZES[name].FITS(input_len, output_len, num_features):
+        pytest.skip(f"{name} takes no windows of {input_len} and {output_len} steps at {num_features} sensors")
 
 
 def windows(batch, *, input_len=L, num_features=N, steps_per_day=24, dtype=torch.float32):
@@ -103,6 +175,7 @@ def windows(batch, *, input_len=L, num_features=N, steps_per_day=24, dtype=torch
 def test_output_is_batch_by_horizon_by_sensors(
     name, options, batch, input_len, output_len, num_features, steps_per_day
 ):
+    skip_unless_it_fits(name, input_len, output_len, num_features)
     sizes = {"input_len": input_len, "num_features": num_features, "steps_per_day": steps_per_day}
     model = build(name, options, output_len=output_len, **sizes)
     prediction = model(*windows(batch, **sizes))
@@ -113,30 +186,41 @@ def test_output_is_batch_by_horizon_by_sensors(
 
 @every_variant
 def test_gradients_reach_every_parameter(name, options):
-    model = build(name, options, input_len=12).double()
+    model = build(name, options, input_len=12, output_len=12).double()
     # 14 windows of 12 hours cover the week, so that every row of the time tables is looked up.
-    prediction = model(*windows(14, input_len=12, dtype=torch.float64))
-    (prediction * torch.randn_like(prediction)).sum().backward()
-    without_gradient = WITHOUT_GRADIENT_BY_ATTENTION.get(options.get("attention"), WITHOUT_GRADIENT)
+    inputs, timestamps = windows(14, input_len=12, dtype=torch.float64)
+    found = trained(model, inputs, timestamps, torch.randn_like(inputs))
+    loss = (found["prediction"] * torch.randn_like(found["prediction"])).sum() + found.get("auxiliary_loss", 0)
+    if "auxiliary_prediction" in found:
+        loss = loss + (found["auxiliary_prediction"] - found["auxiliary_targets"]).abs().sum()
+    loss.backward()
+    without_gradient = SIZES[name].WITHOUT_GRADIENT
+    if options.get("attention") in WITHOUT_GRADIENT_BY_ATTENTION:
+        without_gradient = WITHOUT_GRADIENT_BY_ATTENTION[options["attention"]]
+    unused = set(without_gradient)
     for parameter_name, parameter in model.named_parameters():
-        if parameter.grad is None and options.get("attention") == "identity":
-            assert parameter_name.endswith(without_gradient)
+        listed = {pattern for pattern in without_gradient if fnmatch(parameter_name, pattern)}
+        unused -= listed
+        if parameter.grad is None:
+            assert listed, f"{parameter_name} takes no part in the forecast"
             continue
-        assert parameter.grad is not None, f"{parameter_name} takes no part in the forecast"
         assert parameter.grad.isfinite().all(), f"{parameter_name} has a gradient that is not finite"
         largest = parameter.grad.abs().max()
-        if parameter_name.endswith(without_gradient):
+        if listed:
             assert largest < 1e-12, f"{parameter_name} is listed as a parameter without gradient"
         else:
             assert largest > 1e-9, f"the gradient of {parameter_name} is zero"
+    assert not unused, f"no parameter is called {unused}"
     for module_name, module in model.named_modules():
-        if isinstance(module, torch.nn.Embedding):
+        if isinstance(module, torch.nn.Embedding) and module.num_embeddings in (7, 24):
             assert module.weight.grad.abs().amax(-1).gt(0).all(), f"a row of {module_name} has no gradient"
 
 
 @every_variant
 def test_the_forecast_of_a_window_does_not_depend_on_the_others_of_its_batch(name, options):
     model = build(name, options).double()
+    if not SIZES[name].DETERMINISTIC_EVAL:
+        pytest.skip(f"{name} draws numbers when it forecasts, too")
     inputs, timestamps = windows(5, dtype=torch.float64)
     together = model(inputs, timestamps)
     for i in range(5):
@@ -167,7 +251,8 @@ def test_a_seed_fixes_the_weights_and_the_dropout(name, options):
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.3
-        return model(*windows(3)), model.state_dict()
+        inputs, timestamps = windows(3)
+        return trained(model, inputs, timestamps, torch.ones(3, H, N))["prediction"], model.state_dict()
 
     (first, weights), (again, same_weights), (other, _) = run(5), run(5), run(6)
     assert all(torch.equal(weights[key], same_weights[key]) for key in weights)
@@ -180,9 +265,12 @@ def test_dropout_acts_in_training_only(name, options):
     if "dropout" not in {field.name for field in fields(CATALOGUE[name].config)}:
         pytest.skip(f"{name} has no dropout")
     without = build(name, options)
-    model = build(name, {**options, "dropout": 0.5}).train()
-    batch = windows(3)
-    assert not torch.equal(model(*batch), model(*batch))
+    model = build(name, {**options, "dropout": 0.5})
+    (inputs, timestamps), targets = (batch := windows(3)), torch.ones(3, H, N)
+    weights = {key: value.clone() for key, value in model.state_dict().items()}
+    first, second = (trained(model, inputs, timestamps, targets)["prediction"] for _ in range(2))
+    assert not torch.equal(first, second)
+    model.load_state_dict(weights)  # without the running statistics of these two
     model.eval()
     assert torch.equal(model(*batch), model(*batch))
     assert torch.equal(model(*batch), without(*batch))
@@ -199,11 +287,10 @@ def test_saved_weights_give_the_same_forecast_in_a_new_model(name, options, tmp_
     assert torch.equal(model(*batch), other(*batch))
 
 
-@every_model
+# The others' counts are in tests/baselines/, with what each of them has to know of its sensors.
+@pytest.mark.parametrize("name", list(PUBLISHED_PARAMETERS))
 @pytest.mark.parametrize("dataset", list(NUM_SENSORS))
 def test_parameter_count_is_the_published_one(name, dataset):
-    if dataset not in PUBLISHED_PARAMETERS.get(name, {}):
-        pytest.skip(f"no published parameter count of {name} on {dataset}")
     entry = CATALOGUE[name]
     with torch.device("meta"):
         model = entry.model(entry.build_config(num_features=NUM_SENSORS[dataset]))
@@ -222,11 +309,11 @@ def test_overfits_32_windows(name, options):
     timestamps = torch.stack([past % steps_per_day / steps_per_day, past // steps_per_day % 7 / 7], dim=-1)
     inputs, targets = series[past], series[past + length]
 
-    model = build(name, options, input_len=length, output_len=length, num_features=sensors).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    model = build(name, options, input_len=length, output_len=length, num_features=sensors)
+    optimizer = torch.optim.Adam(model.parameters(), lr=SIZES[name].LR)
     losses = []
-    while not losses or (losses[-1] > 0.1 * losses[0] and len(losses) < 150):
-        loss = (model(inputs, timestamps) - targets).abs().mean()
+    while not losses or (losses[-1] > 0.1 * losses[0] and len(losses) < SIZES[name].STEPS):
+        loss = (trained(model, inputs, timestamps, targets)["prediction"] - targets).abs().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -245,15 +332,26 @@ def test_inputs_of_another_size_are_refused_by_both_shapes(name, options, input_
 
 @every_variant
 def test_permuting_the_sensors_permutes_the_forecast(name, options):
+    if not SIZES[name].EQUIVARIANT:
+        pytest.skip(f"{name} tells its sensors apart by more than weights and graph")
     model = build(name, options).double()
     inputs, timestamps = windows(3, dtype=torch.float64)
     expected = model(inputs, timestamps)
     order = torch.randperm(N, generator=torch.Generator().manual_seed(2))
-    weights = model.state_dict()
-    for key, tensor in weights.items():
+    other = build(name, options, order=order.numpy()).double()
+    for key, tensor in model.named_parameters():
         # What belongs to a sensor has an axis of N entries; no other size of these models is N.
         for axis in (axis for axis, size in enumerate(tensor.shape) if size == N):
-            weights[key] = weights[key].index_select(axis, order)
-    model.load_state_dict(weights)
-    torch.testing.assert_close(model(inputs[..., order], timestamps), expected[..., order])
+            tensor = tensor.index_select(axis, order)
+        other.get_parameter(key).data.copy_(tensor)
+    torch.testing.assert_close(other(inputs[..., order], timestamps), expected[..., order])
     assert (expected[..., order] - expected).abs().max() > 1e-3
+
+
+@every_model
+def test_a_model_is_built_of_a_blank_prior_and_without_memory(name):
+    with torch.device("meta"):
+        model = build(name, blank=True)
+    assert all(parameter.is_meta for parameter in model.parameters())
+    counted = sum(parameter.numel() for parameter in build(name, blank=True).parameters())
+    assert sum(parameter.numel() for parameter in model.parameters()) == counted

@@ -1,0 +1,1 @@
+"""Parts that several published models are built of, one topic a file."""

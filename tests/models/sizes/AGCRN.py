@@ -1,0 +1,11 @@
+"""AGCRN in small, for the tests of all models."""
+
+SMALL = {"hidden_size": 12, "node_embedding_size": 4}
+WITHOUT_GRADIENT = ()
+DETERMINISTIC_EVAL = True
+EQUIVARIANT = True
+
+
+def FITS(input_len, output_len, num_features):  # noqa: N802
+    """Every window."""
+    return True
