@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -30,6 +31,13 @@ class Planned:
     words: tuple[str, ...]
     run: RunConfig | None = None
     refused: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is anything to train."""
+        with suppress(InputError):  # its run.json is damaged: found out when its turn comes
+            return self.refused is None and not (is_run(self.folder) and has_finished(self.folder))
+        return False
 
 
 def plan(model: str, seed: int, experiment: Experiment, folder: Path, given: argparse.Namespace) -> Planned:
@@ -71,7 +79,7 @@ def train_all(planned: Sequence[Planned], folder: Path) -> tuple[list[dict[str, 
     rows: list[dict[str, Any]] = []
     failures: list[dict[str, Any]] = []
     for number, one in enumerate(planned, start=1):
-        seconds = seconds_left(planned[number - 1 :], rows)
+        seconds = seconds_left([each for each in planned[number - 1 :] if each.is_open], rows)
         left = f"; about {duration(seconds)} left" if seconds else ""
         say(f"\n--- {number} of {len(planned)}: {one.model}, seed {one.seed}{left}")
         try:
@@ -94,7 +102,7 @@ def train(one: Planned, folder: Path) -> str | None:
         Interrupted: as in `train_all`.
     """
     assert one.run is not None
-    if is_run(one.folder) and has_finished(one.folder):
+    if not one.is_open:
         for line in take_up(one.folder, one.run, "auto", code={}, data_checksum="", accept_changes=False).said:
             say(line)
         return None
@@ -110,7 +118,7 @@ def seconds_left(rest: Sequence[Planned], rows: Sequence[dict[str, Any]]) -> flo
     for row in rows:
         seconds.setdefault(row["model"], []).append(row["seconds_in_all"])
     known = {model: fmean(own) for model, own in seconds.items()}
-    return sum(known.get(one.model, fmean(known.values())) for one in rest if not one.refused) if known else None
+    return sum(known.get(one.model, fmean(known.values())) for one in rest) if known else None
 
 
 def say(line: str) -> None:

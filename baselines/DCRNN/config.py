@@ -43,8 +43,10 @@ _FLOW = Recipe(
 )
 _SPEED = _FLOW.model_copy(update={"lr": 0.01, "milestones": (20, 30, 40, 50), "gamma": 0.1, "clip_grad_norm": 5.0})
 _AUTHORS = _SPEED.model_copy(update={"patience": 50})
-_DEMO = _FLOW.model_copy(update={"lr": 0.01, "milestones": (1,), "num_epochs": 2, "clip_grad_norm": 5.0})
-_DEMO_PARAMS = {"hidden_size": 32, "num_layers": 1, "cl_decay_steps": 20}
+_DEMO = _FLOW.model_copy(
+    update={"lr": 0.01, "milestones": (1,), "batch_size": 32, "num_epochs": 2, "clip_grad_norm": 5.0}
+)
+_DEMO_PARAMS = {"hidden_size": 32, "num_layers": 1, "cl_decay_steps": 5}
 
 _flow = {"basicts": PublishedRecipe(_FLOW, source=_BASICTS)}
 RECIPES: Recipes = {

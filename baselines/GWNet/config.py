@@ -88,7 +88,7 @@ RECIPES: Recipes = {
     "default": _BASICTS_ENTRY,
     "DEMO": {
         "demo": PublishedRecipe(
-            _BASICTS.model_copy(update={"lr": 5e-3, "milestones": (1,), "batch_size": 32, "num_epochs": 2}),
+            _BASICTS.model_copy(update={"lr": 5e-3, "milestones": (1,), "batch_size": 16, "num_epochs": 2}),
             params={"hidden_size": 16, "skip_size": 64, "end_size": 128},
         )
     },

@@ -88,7 +88,7 @@ RECIPES: Recipes = {
     "DEMO": {
         "demo": PublishedRecipe(
             _BASICTS.model_copy(
-                update={"lr": 5e-3, "milestones": (1,), "batch_size": 32, "num_epochs": 2, "curriculum": None}
+                update={"lr": 5e-3, "milestones": (1,), "batch_size": 16, "num_epochs": 2, "curriculum": None}
             ),
             params={"hidden_size": 16, "skip_size": 32, "end_size": 64, "node_embedding_size": 16, "num_neighbors": 8},
         )

@@ -45,7 +45,9 @@ _BASICTS = Recipe(
 _BEFORE = _BASICTS.model_copy(
     update={"lr": 2e-3, "weight_decay": 1e-4, "milestones": (1, 50, 100), "batch_size": 64, "clip_grad_norm": 5.0}
 )
-_DEMO = _BASICTS.model_copy(update={"lr": 4e-3, "weight_decay": 1e-4, "milestones": (2,), "num_epochs": 3})
+_DEMO = _BASICTS.model_copy(
+    update={"lr": 4e-3, "weight_decay": 1e-4, "milestones": (2,), "gamma": 0.2, "num_epochs": 3}
+)
 
 _FLOW = {
     "basicts": PublishedRecipe(_BASICTS, source="BasicTS 0.5.8"),
@@ -60,5 +62,5 @@ RECIPES: Recipes = {
     },
     **dict.fromkeys(("PEMS03", "PEMS04", "PEMS07", "PEMS08"), _FLOW),
     DEFAULT: {"basicts": _FLOW["basicts"]},
-    "DEMO": {"demo": PublishedRecipe(_DEMO, {"hidden_size": 32, "output_hidden_size": 64, "dropout": 0.1})},
+    "DEMO": {"demo": PublishedRecipe(_DEMO, {"hidden_size": 32, "output_hidden_size": 64, "dropout": 0.0})},
 }

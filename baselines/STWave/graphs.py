@@ -15,14 +15,15 @@ def eigenpairs(adjacency: np.ndarray, count: int) -> np.ndarray:
     """Eigenvalues and, below them, eigenvectors of the normalised Laplacian of A + I: `[1 + N, count]`.
 
     Those of the largest eigenvalues, falling (arXiv 2112.02740, section IV-B); none is below 0. A graph of fewer than
-    `count` sensors leaves the last columns 0. Each vector has the sign in which its largest entry is positive: what is
-    trained on top of it must not hang on the sign that a library gives.
+    `count` sensors leaves the last columns 0. Each vector has the sign in which its largest entry is positive (of those
+    equal up to rounding the first), because what is trained on top of it must not hang on the sign a library gives.
     """
     num_sensors = len(adjacency)
     found = min(count, num_sensors)
     laplacian = normalised_laplacian(adjacency + np.eye(num_sensors))
     values, vectors = eigh(laplacian, subset_by_index=[num_sensors - found, num_sensors - 1])
-    largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0)
+    size = np.abs(vectors)
+    largest = np.take_along_axis(vectors, (size > (1 - 1e-6) * size.max(axis=0)).argmax(axis=0)[None], axis=0)
     pairs = np.zeros((1 + num_sensors, count))
     pairs[0, :found] = values[::-1]
     pairs[1:, :found] = (vectors * np.sign(largest))[:, ::-1]

@@ -116,7 +116,7 @@ def measured_on(rows: Sequence[Row]) -> list[str]:
 
 def _place(row: Row) -> str:
     machine = row["machine"]
-    threads = f"{machine['threads']} threads of {machine['cores']} cores"
+    threads = f"{machine['threads']} thread{'s' * (machine['threads'] != 1)} on {machine['cores']} cores"
     devices = ", ".join(machine["gpus"]) or "no GPU"
     return f"{machine['cpu']}, {threads}, {devices}; torch {row['versions']['torch']}; MiB are {row['peak_memory_of']}"
 

@@ -129,5 +129,5 @@ def _nested_schema(title: str, location: tuple[int | str, ...]) -> type[BaseMode
         return _SCHEMAS.get(title)
     sources = dict.fromkeys(("raw_source", "graph_source", "ids_source"), Source)
     schemas: dict[str, type[BaseModel]] = {"series": SeriesSpec, "recipes": Recipe, "recipe": Recipe}
-    below = {**schemas, "curriculum": Curriculum, **sources}
+    below: dict[str, type[BaseModel]] = {**schemas, "curriculum": Curriculum, **sources}
     return next((below[str(part)] for part in reversed(location) if part in below), None)

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
 
@@ -23,11 +24,11 @@ class WarmUpCosine(LRScheduler):
         self.warmup_epochs, self.warmup_lr = warmup_epochs, warmup_lr
         super().__init__(optimizer)
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         """The rates of the epoch that comes next."""
         return [self._rate(base) for base in self.base_lrs]
 
-    def _rate(self, base: float) -> float:
+    def _rate(self, base: float | Tensor) -> float | Tensor:
         epoch = self.last_epoch
         if epoch < self.warmup_epochs:
             return self.warmup_lr + epoch * (base - self.warmup_lr) / self.warmup_epochs

@@ -125,6 +125,14 @@ class TestGraphs:
         graph, order = random_graph(), np.random.default_rng(1).permutation(N)
         np.testing.assert_allclose(eigenpairs(graph[np.ix_(order, order)], 6)[1:], eigenpairs(graph, 6)[1:][order])
 
+    def test_the_sign_of_a_vector_whose_largest_entries_are_equal_is_that_of_the_first(self):
+        line = np.diag(np.ones(9), 1)  # symmetric about its middle, so every second vector changes sign there
+        vectors = eigenpairs(line, 10)[1:].T
+        equal = [np.flatnonzero(np.abs(v) > np.abs(v).max() - 1e-9) for v in vectors]
+        assert all(len(entries) > 1 for entries in equal)
+        assert sum(v[entries].min() < 0 for v, entries in zip(vectors, equal, strict=True)) == 5
+        assert all(v[entries[0]] > 0 for v, entries in zip(vectors, equal, strict=True))
+
     def test_neighbours_are_the_nearest_by_shortest_path(self):
         graph = random_graph(seed=4)
         both = np.maximum(graph, graph.T)

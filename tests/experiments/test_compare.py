@@ -112,6 +112,7 @@ def test_a_finished_comparison_is_printed_again_and_not_trained_again(compare, c
     done = compare(again, *TWO)
     assert (done.status, done.out) == (0, compared[1].out)
     assert done.err.count("the run has finished, there is nothing to do") == 2
+    assert " left" not in done.err
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 

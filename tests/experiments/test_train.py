@@ -222,8 +222,11 @@ def test_paths_may_hold_spaces_and_umlauts(call, town, tmp_path: Path) -> None:
         (("--set", "model.num_features=9"), "model.num_features cannot be set, it follows from series and windows: 5"),
         (("--set", "model.input_len=9"), "model.input_len cannot be set, it follows from series and windows: 6 here"),
         (("--set", "model.adaptive_hidden_size=1" + "0" * 11), "model ELinFormer cannot be built"),
-        (("--model", "elinformer"), "unknown model 'elinformer' (did you mean 'ELinFormer'?); known: ELinFormer, STAE"),
-        (("--model", ""), "unknown model ''; known: ELinFormer, STAEformer"),
+        (
+            ("--model", "elinformer"),
+            "unknown model 'elinformer' (did you mean 'ELinFormer'?); known: ELinFormer, AGCRN",
+        ),
+        (("--model", ""), "unknown model ''; known: ELinFormer, AGCRN, DCRNN, GTS"),
         (("--recipe", "author"), "unknown recipe 'author'"),
         (("--recipe", ""), "unknown recipe ''; known: short, basicts"),
         (("--gpus", "first"), "--gpus first: different device numbers such as 0 or 0,1 are expected"),

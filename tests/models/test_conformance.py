@@ -132,7 +132,11 @@ def build(
     config = entry.build_config(**{**small, **(options or {}), **sizes})
     if not entry.takes_prior:
         return entry.model(config).eval()
-    known = BlankPrior(num_features) if blank else prior_of(num_features, steps_per_day=steps_per_day, order=order)
+    known = (
+        BlankPrior(num_features, num_steps=100)
+        if blank
+        else prior_of(num_features, steps_per_day=steps_per_day, order=order)
+    )
     return entry.model(config, known).eval()
 
 

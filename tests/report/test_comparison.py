@@ -52,7 +52,7 @@ def test_each_model_has_a_line_in_the_order_asked_for() -> None:
         ["C", "30.00", "60.00", "**12.50", "1,234", "3.0", "100", "2", "demo"],
     ]
     assert lines[8] == "** best, * second best"
-    assert lines[9] == "measured on a processor, 2 threads of 4 cores, no GPU; torch 2.6.0; MiB are RSS over the start"
+    assert lines[9] == "measured on a processor, 2 threads on 4 cores, no GPU; torch 2.6.0; MiB are RSS over the start"
 
 
 def test_what_prints_alike_shares_a_mark() -> None:
@@ -121,7 +121,7 @@ def test_two_machines_do_not_compare() -> None:
     said = measured_on([row("A", 1.0), row("B", 1.0, machine=other), row("C", 1.0)])
     assert said[0] == "measured in different places: seconds and MiB do NOT compare"
     assert said[1].startswith("  A, C: a processor")
-    assert said[2].startswith("  B: a processor, 2 threads of 4 cores, a card")
+    assert said[2].startswith("  B: a processor, 2 threads on 4 cores, a card")
 
 
 # Figure

@@ -17,7 +17,6 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ealinformer import __version__
-from ealinformer.data.validate import split_steps
 from ealinformer.errors import InputError
 from ealinformer.files import sync_file, write_text
 from ealinformer.models import Catalogue, find_model
@@ -33,7 +32,6 @@ from ealinformer.training.exports.forecaster import (
     same_bits,
 )
 from ealinformer.training.host import config_of
-from ealinformer.training.jobs import build_blank
 from ealinformer.training.precision import stored_dtype
 from ealinformer.training.runs.folder import read_json
 
@@ -62,7 +60,7 @@ def export_checkpoint(
     """
     run, state = load_checkpoint(checkpoint)
     scaler = _scaler(checkpoint, state["scaler"])
-    model = build_model(run, catalogue)
+    model = build_model(run, catalogue, datasets_dir)
     load_weights(checkpoint, model, state)
     model.eval()
     said = _describe(checkpoint, run, state, model)
@@ -107,34 +105,39 @@ def load_export(folder: Path) -> tuple[RunConfig, dict[str, float], dict[str, Te
         raise InputError(f"{folder / WEIGHTS} cannot be read as safetensors: {first_line(error)}") from error
 
 
-def load_forecaster(folder: Path, catalogue: Catalogue) -> tuple[RunConfig, Forecaster]:
+def load_forecaster(
+    folder: Path, catalogue: Catalogue, datasets_dir: Path = Path("datasets")
+) -> tuple[RunConfig, Forecaster]:
     """The run of an export, and its model with scaler and weights, ready to forecast.
+
+    A model that is built of a graph or of the training series reads them below `datasets_dir`; the exported program has
+    them in itself.
 
     Raises:
         InputError: as `load_export`; or the weights are not those of the model that the config describes.
     """
     run, scaler, weights = load_export(folder)
-    model = build_model(run, catalogue)
+    model = build_model(run, catalogue, datasets_dir)
     load_weights(folder / WEIGHTS, model, {"model": weights})
     return run, Forecaster(model, **scaler).eval()
 
 
-def build_model(run: RunConfig, catalogue: Catalogue) -> nn.Module:
-    """The model of a run on the CPU, its weights still random; no data are needed.
+def build_model(run: RunConfig, catalogue: Catalogue, datasets_dir: Path) -> nn.Module:
+    """The model of a run on the CPU, its weights still random; data are needed by models that take a prior alone.
 
     Raises:
-        InputError: the model or a parameter of it is not known or cannot be.
+        InputError: the model or a parameter of it is not known or cannot be, or what it has to know of its sensors is
+            not there.
     """
     entry = find_model(run.model, catalogue)
     before = torch.get_default_dtype()
     try:
         torch.set_default_dtype(stored_dtype(run.dtype))
-        config = config_of(run, entry, Path())
-        series = run.series
-        num_steps = split_steps(series.num_steps, series.split)["train"] if series.num_steps else 1
-        with torch.device("meta"):  # checks all sizes without memory
-            build_blank(entry, config, num_steps=num_steps)
-        return build_blank(entry, config, num_steps=num_steps)  # what it knew of its sensors is among its weights
+        config = config_of(run, entry, datasets_dir / run.series.name)
+        if not entry.takes_prior:
+            with torch.device("meta"):  # checks all sizes without memory
+                entry.model(config)
+        return entry.model(config)
     except InputError:
         raise
     except (ValueError, TypeError, RuntimeError) as error:

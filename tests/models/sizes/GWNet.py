@@ -9,7 +9,10 @@ SMALL = {
     "node_embedding_size": 4,
     "dropout": 0.0,
 }
-WITHOUT_GRADIENT = ("unused_*",)
+WITHOUT_GRADIENT = (
+    "spatial_layers.*.mix.bias",  # BatchNorm takes a common shift away
+    "unused_*",
+)
 DETERMINISTIC_EVAL = True
 EQUIVARIANT = True
 
