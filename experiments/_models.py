@@ -39,7 +39,7 @@ def list_models(catalogue: Catalogue, experiment: Experiment) -> str:
 def _row(name: str, entry: ModelEntry, catalogue: Catalogue, experiment: Experiment) -> dict[str, Any]:
     card = entry.card
     found = headline(name, experiment.series.name)
-    paper = (card.venue, f"arXiv {card.arxiv}" if card.arxiv else "") if card else ()
+    paper = (card.venue if card.venue != "arXiv" else "", f"arXiv {card.arxiv}" if card.arxiv else "") if card else ()
     return {
         "name": name,
         "paper": ", ".join(filter(None, paper)) or None,

@@ -91,8 +91,16 @@ def _published(params: dict[str, int], batch_size: int = 16) -> dict[str, Publis
     }
 
 
-_DEMO = _BASICTS.model_copy(update={"milestones": (1,), "num_epochs": 2, "curriculum": None, "lr": 4e-3})
-_SMALL = {"num_layers": 2, "forecast_hidden_size": 128, "output_hidden_size": 128, "gate_hidden_size": 32}
+_DEMO = _BASICTS.model_copy(
+    update={"lr": 5e-3, "milestones": (1,), "batch_size": 32, "num_epochs": 2, "curriculum": None}
+)
+_SMALL = {
+    "hidden_size": 16,
+    "num_layers": 2,
+    "gate_hidden_size": 32,
+    "forecast_hidden_size": 64,
+    "output_hidden_size": 128,
+}
 
 RECIPES: Recipes = {
     "PEMS-BAY": {

@@ -52,7 +52,7 @@ RECIPES: Recipes = {
     "default": {"basicts": _basicts(_wave("sym2"))},
     "DEMO": {
         "demo": PublishedRecipe(
-            _BASICTS.model_copy(update={"lr": 4e-3, "milestones": (1,), "batch_size": 32, "num_epochs": 2}),
+            _BASICTS.model_copy(update={"lr": 4e-3, "milestones": (1,), "batch_size": 16, "num_epochs": 2}),
             {"hidden_size": 32, **_wave("sym2")},
         )
     },

@@ -12,17 +12,9 @@ from baselines.HimNet.calendar import continued
 N, L, H, B, DAY = 5, 4, 3, 3, 24
 PARAMETERS = {"PEMS-BAY": 1_252_825, "PEMS03": 1_253_353, "PEMS04": 1_253_661, "PEMS07": 1_261_753, "PEMS08": 2_069_573}
 SENSORS = {"PEMS-BAY": 325, "PEMS03": 358, "PEMS04": 307, "PEMS07": 883, "PEMS08": 170}
-SMALL = {
-    "input_len": L,
-    "output_len": H,
-    "num_features": N,
-    "num_time_in_day": DAY,
-    "hidden_size": 4,
-    "node_embedding_size": 3,
-    "tid_hidden_size": 2,
-    "diw_hidden_size": 2,
-    "st_embedding_size": 3,
-}
+SIZES = {"input_len": L, "output_len": H, "num_features": N, "num_time_in_day": DAY, "hidden_size": 4}
+WIDTHS = {"node_embedding_size": 3, "tid_hidden_size": 2, "diw_hidden_size": 2, "st_embedding_size": 3}
+SMALL = {**SIZES, **WIDTHS}
 
 
 def build(**params):
@@ -249,17 +241,9 @@ def test_pools_are_drawn_as_the_authors_draw_them():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("num_features", 0),
-        ("num_time_in_day", 0),
-        ("num_day_in_week", 0),
-        ("hidden_size", 1.5),
-        ("num_layers", 0),
-        ("cheb_k", -1),
-        ("node_embedding_size", 0),
-        ("tid_hidden_size", 0),
-        ("diw_hidden_size", "2"),
-        ("st_embedding_size", 0),
-        ("tf_decay_steps", 0),
+        *((name, 0) for name in ("num_features", "num_time_in_day", "num_day_in_week", "num_layers", "tf_decay_steps")),
+        *((name, 0) for name in ("node_embedding_size", "tid_hidden_size", "st_embedding_size")),
+        *(("hidden_size", 1.5), ("cheb_k", -1), ("diw_hidden_size", "2")),
     ],
 )
 def test_a_size_that_cannot_be_is_refused_by_its_name(name, value):

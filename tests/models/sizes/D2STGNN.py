@@ -21,6 +21,7 @@ WITHOUT_GRADIENT = (
 
 
 def FITS(input_len, output_len, num_features):  # noqa: N802
+    """Each of the two layers takes a step off the input."""
     return input_len >= 3
 
 
