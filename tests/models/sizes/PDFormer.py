@@ -2,9 +2,9 @@
 
 SMALL = {
     "num_minute_in_day": 24,  # so that the windows of the tests look up every row
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "skip_size": 16,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "skip_size": 64,
     "num_layers": 2,
     "geographic_heads": 2,
     "semantic_heads": 1,
