@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ealinformer.report.published import headline
 
 from ealinformer.data.validate import split_steps
 from ealinformer.errors import InputError
 from ealinformer.models import Catalogue, ModelEntry
+from ealinformer.report.published import headline
 from ealinformer.report.tables import Column, render_table
 from ealinformer.training import Experiment
 from ealinformer.training.host import config_of

@@ -7,15 +7,16 @@ from torch import Tensor, nn
 
 from baselines.PDFormer.config import PDFormerConfig
 from baselines.PDFormer.delay import DelayAwareKeys, Patterns
-from baselines.PDFormer.spatial_attention import spatial_attention
+from baselines.PDFormer.geographic_attention import geographic_attention
+from baselines.PDFormer.semantic_attention import semantic_attention
 from baselines.PDFormer.temporal_attention import temporal_attention
 
 
-class Masks(NamedTuple):
-    """Which sensors a head sees: bool `[N, N]`, True where it does."""
+class Neighbours(NamedTuple):
+    """Which sensors a sensor sees."""
 
-    geographic: Tensor
-    semantic: Tensor
+    near: Tensor  # bool [N, N], True where the row's sensor sees the column's
+    similar: Tensor  # numbers of K sensors for each, [N, K]
 
 
 class HeterogeneousAttention(nn.Module):
@@ -33,17 +34,17 @@ class HeterogeneousAttention(nn.Module):
         head_size = config.hidden_size // (config.geographic_heads + config.semantic_heads + config.temporal_heads)
         geographic = config.geographic_heads * head_size
         semantic = config.semantic_heads * head_size
-        self.split = (*[geographic] * 3, *[semantic] * 3, 3 * config.temporal_heads * head_size)
+        self.split = (*[geographic] * 3, semantic, 2 * semantic, 3 * config.temporal_heads * head_size)
         self.qkv_proj = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.delay = DelayAwareKeys(config.hidden_size, geographic, scale=head_size**-0.5)
         self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, patterns: Patterns, masks: Masks) -> Tensor:
+    def forward(self, x: Tensor, patterns: Patterns, neighbours: Neighbours) -> Tensor:
         """`[B, L, N, D]` -> `[B, L, N, D]`."""
-        q, k, v, semantic_q, semantic_k, semantic_v, temporal = self.qkv_proj(x).split(self.split, dim=-1)
+        q, k, v, semantic_q, semantic_kv, temporal = self.qkv_proj(x).split(self.split, dim=-1)
         k = k + self.delay(patterns)
-        near = spatial_attention(q, k, v, masks.geographic, self.geographic_heads)
-        similar = spatial_attention(semantic_q, semantic_k, semantic_v, masks.semantic, self.semantic_heads)
+        near = geographic_attention(q, k, v, neighbours.near, self.geographic_heads)
+        similar = semantic_attention(semantic_q, semantic_kv, neighbours.similar, self.semantic_heads)
         own = temporal_attention(temporal, self.temporal_heads)
         return self.dropout(self.out_proj(torch.cat([near, similar, own], dim=-1)))

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from baselines.PDFormer.attention import HeterogeneousAttention, Masks
+from baselines.PDFormer.attention import HeterogeneousAttention, Neighbours
 from baselines.PDFormer.config import PDFormerConfig
 from baselines.PDFormer.delay import Patterns
 from baselines.PDFormer.drop_path import DropPath
@@ -27,7 +27,7 @@ class EncoderBlock(nn.Module):
         )
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, patterns: Patterns, masks: Masks) -> Tensor:
+    def forward(self, x: Tensor, patterns: Patterns, neighbours: Neighbours) -> Tensor:
         """`[B, L, N, D]` -> `[B, L, N, D]`."""
-        x = x + self.drop_path(self.attention(self.attention_norm(x), patterns, masks))
+        x = x + self.drop_path(self.attention(self.attention_norm(x), patterns, neighbours))
         return x + self.drop_path(self.feed_forward(self.feed_forward_norm(x)))

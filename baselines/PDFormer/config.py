@@ -85,7 +85,7 @@ def _published(source: str, days: int, pace: Curriculum, **changes: Any) -> Publ
 
 _SOURCE = "BUAABIGSCity/PDFormer"
 _DEMO = PublishedRecipe(
-    Recipe(loss="masked_mae", lr=2e-3, weight_decay=1e-4, milestones=(2,), num_epochs=3, clip_grad_norm=5.0),
+    Recipe(loss="masked_mae", lr=4e-3, weight_decay=1e-4, milestones=(2,), num_epochs=3, clip_grad_norm=5.0),
     params={
         "hidden_size": 32,
         "intermediate_size": 64,

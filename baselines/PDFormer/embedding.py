@@ -15,7 +15,7 @@ LONGEST_WAVE = 10_000.0  # arXiv 1706.03762, section 3.5
 class DataEmbedding(nn.Module):
     """The sum of a linear map of the reading, the step's place in the window, minute, week day and the sensor's place.
 
-    A sensor's place on the graph is a linear map of its entries in the eigenvectors of the Laplacian `[N, K]`. Their
+    A sensor's place on the graph is a linear map of its entries in the eigenvectors of the Laplacian `[N, E]`. Their
     signs mean nothing, so each is flipped at random in training.
     """
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baselines.PDFormer.attention import Masks
+from baselines.PDFormer.attention import Neighbours
 from baselines.PDFormer.block import EncoderBlock
 from baselines.PDFormer.config import PDFormerConfig, check_config
 from baselines.PDFormer.delay import Patterns, recent_readings
@@ -23,8 +23,8 @@ class PDFormer(nn.Module):
         ValueError: a size in the config cannot be, or nothing is known of the sensors.
     """
 
-    geographic_mask: Tensor
-    semantic_mask: Tensor
+    near: Tensor
+    similar: Tensor
     patterns: Tensor
 
     def __init__(self, config: PDFormerConfig, prior: SensorPrior | None = None) -> None:
@@ -36,8 +36,8 @@ class PDFormer(nn.Module):
         self.num_features = config.num_features
         self.pattern_len = config.pattern_len
 
-        self.register_buffer("geographic_mask", torch.as_tensor(known.near), persistent=False)
-        self.register_buffer("semantic_mask", torch.as_tensor(known.similar), persistent=False)
+        self.register_buffer("near", torch.as_tensor(known.near), persistent=False)
+        self.register_buffer("similar", torch.as_tensor(known.similar), persistent=False)
         self.register_buffer("patterns", _real(known.patterns), persistent=False)
         self.embedding = DataEmbedding(config, _real(known.eigenvectors))
         self.pattern_embedding = nn.Linear(config.pattern_len, config.hidden_size)
@@ -54,11 +54,11 @@ class PDFormer(nn.Module):
         check_windows(inputs, inputs_timestamps, self.input_len, self.num_features)
         embed = self.pattern_embedding
         patterns = Patterns(recent_readings(inputs, self.pattern_len), embed(self.patterns), embed.weight, embed.bias)
-        masks = Masks(self.geographic_mask, self.semantic_mask)
+        neighbours = Neighbours(self.near, self.similar)
         x = self.embedding(inputs, inputs_timestamps)
         outputs = []
         for block in self.blocks:
-            x = block(x, patterns, masks)
+            x = block(x, patterns, neighbours)
             outputs.append(x)
         return self.output(outputs)
 

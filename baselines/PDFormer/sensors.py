@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from baselines.PDFormer.config import PDFormerConfig
-from baselines.PDFormer.masks import geographic_mask, semantic_mask
+from baselines.PDFormer.neighbours import near_sensors, similar_sensors
 from baselines.PDFormer.patterns import traffic_patterns
 from ealinformer.data.prior import SensorPrior
 from ealinformer.graphs.dtw import daily_profiles, dtw_distances
@@ -14,11 +14,11 @@ from ealinformer.graphs.paths import hop_distances
 
 
 class SensorKnowledge(NamedTuple):
-    """Arrays of N sensors, K eigenvectors and P patterns of S steps."""
+    """Arrays of N sensors with K similar ones each, E eigenvectors and P patterns of S steps."""
 
     near: np.ndarray  # bool [N, N]
-    similar: np.ndarray  # bool [N, N]
-    eigenvectors: np.ndarray  # [N, K]
+    similar: np.ndarray  # numbers of sensors, [N, K]
+    eigenvectors: np.ndarray  # [N, E]
     patterns: np.ndarray  # [P, S]
 
 
@@ -44,8 +44,8 @@ def know_sensors(prior: SensorPrior, config: PDFormerConfig) -> SensorKnowledge:
     hops = prior.derived("hop-distances", square, hops_apart)
     apart = prior.derived("dtw-distances", square, profiles_apart, steps_per_day=steps_per_day)
     return SensorKnowledge(
-        near=geographic_mask(hops, config.far_hops),
-        similar=semantic_mask(apart, config.num_similar),
+        near=near_sensors(hops, config.far_hops),
+        similar=similar_sensors(apart, config.num_similar),
         eigenvectors=prior.derived("laplacian-eigenvectors", (sensors, config.num_eigenvectors), eigenvectors),
         patterns=prior.derived(
             "traffic-patterns",

@@ -11,8 +11,10 @@ from baselines.PDFormer import ENTRY, PDFormer, PDFormerConfig
 from baselines.PDFormer.config import RECIPES
 from baselines.PDFormer.delay import DelayAwareKeys, Patterns, recent_readings
 from baselines.PDFormer.drop_path import DropPath, linear_rates
-from baselines.PDFormer.masks import geographic_mask, semantic_mask
+from baselines.PDFormer.geographic_attention import geographic_attention
+from baselines.PDFormer.neighbours import near_sensors, similar_sensors
 from baselines.PDFormer.patterns import traffic_patterns
+from baselines.PDFormer.semantic_attention import semantic_attention
 from ealinformer.data.prior import ArrayPrior, BlankPrior, FolderPrior
 from ealinformer.graphs.paths import hop_distances
 
@@ -138,8 +140,8 @@ def explicit_forecast(model, config, inputs, clock):
 
         mixed = {}
         for t, n in x:
-            near = [(t, j) for j in range(N) if model.geographic_mask[n, j]]
-            similar = [(t, j) for j in range(N) if model.semantic_mask[n, j]]
+            near = [(t, j) for j in range(N) if model.near[n, j]]
+            similar = [(t, int(j)) for j in model.similar[n]]
             own = [(s, n) for s in range(L)]
             found = []
             for q, k, v, seen, count in (
@@ -185,14 +187,14 @@ def test_the_forecast_is_that_of_the_explicit_model(sensors, input_len, output_l
         torch.testing.assert_close(forecast[i], expected, rtol=1e-10, atol=1e-10)
 
 
-# Masks
+# Neighbours
 
 
 def test_near_sensors_are_those_of_fewer_hops():
     ring = np.eye(9, k=1) + np.eye(9, k=-8)  # sensor i to i + 1, and the last one to the first, one way
     ring[8, 0] = 1
     for far in (1, 2, 3, 7):
-        visible = geographic_mask(hop_distances(ring), far)
+        visible = near_sensors(hop_distances(ring), far)
         for i, j in product(range(9), range(9)):
             assert visible[i, j] == (min((i - j) % 9, (j - i) % 9) < far)
 
@@ -200,28 +202,37 @@ def test_near_sensors_are_those_of_fewer_hops():
 def test_without_a_way_a_sensor_is_not_near():
     parts = np.zeros((4, 4))
     parts[0, 1] = parts[2, 3] = 1
-    assert (
-        geographic_mask(hop_distances(parts), 100).tolist() == np.kron(np.eye(2), np.ones((2, 2))).astype(bool).tolist()
-    )
-    assert (geographic_mask(np.full((3, 3), np.inf), 7) == np.eye(3, dtype=bool)).all()
+    assert near_sensors(hop_distances(parts), 100).tolist() == np.kron(np.eye(2), np.ones((2, 2))).astype(bool).tolist()
+    assert (near_sensors(np.full((3, 3), np.inf), 7) == np.eye(3, dtype=bool)).all()
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 11, 20])
 def test_similar_sensors_are_the_nearest_ones_and_the_sensor_itself(count):
     distances = np.random.default_rng(0).uniform(1, 2, (11, 11))
     np.fill_diagonal(distances, 0)
-    visible = semantic_mask(distances, count)
+    similar = similar_sensors(distances, count)
     for i in range(11):
-        nearest = sorted(range(11), key=lambda j: distances[i, j])[:count]
-        assert set(np.flatnonzero(visible[i])) == set(nearest)
-        assert i in nearest
+        assert similar[i].tolist() == sorted(range(11), key=lambda j: distances[i, j])[:count]
+        assert similar[i, 0] == i
 
 
-def test_a_sensor_is_similar_to_itself_among_equals_and_without_a_distance():
-    for value in (0.0, np.nan):
-        visible = semantic_mask(np.full((4, 4), value), 2)
-        assert visible.diagonal().all()
-        assert (visible.sum(axis=1) == 2).all()
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_a_sensor_is_similar_to_itself_among_equals_and_without_a_distance(value):
+    assert similar_sensors(np.full((4, 4), value), 2).tolist() == [[0, 1], [1, 0], [2, 0], [3, 0]]
+
+
+def test_attention_to_similar_sensors_is_that_under_a_mask():
+    g = torch.Generator().manual_seed(0)
+    qkv = torch.randn(2, 3, 9, 18, generator=g, dtype=torch.float64, requires_grad=True)
+    similar = torch.rand(9, 9, generator=g).argsort(dim=1)[:, :4]
+    mask = torch.zeros(9, 9, dtype=torch.bool).scatter_(1, similar, True)
+    q, k, v = qkv.chunk(3, dim=-1)
+    expected = geographic_attention(q, k, v, mask, n_heads=2)
+    found = semantic_attention(q, qkv[..., 6:], similar, n_heads=2)
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn(found.shape, generator=g, dtype=torch.float64)
+    gradients = [torch.autograd.grad((x * weights).sum(), qkv, retain_graph=True)[0] for x in (found, expected)]
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])
@@ -236,13 +247,13 @@ def test_a_block_carries_readings_as_far_as_its_heads_see(num_layers):
 
 def test_without_edges_sensors_with_similar_days_are_seen():
     model = build(6, prior=prior_of(6, adjacency=np.zeros((6, 6), np.float32)), num_layers=1)
-    assert (model.geographic_mask == torch.eye(6, dtype=torch.bool)).all()
+    assert (model.near == torch.eye(6, dtype=torch.bool)).all()
     assert model.embedding.eigenvectors.abs().max() == 0
     inputs, clock = windows(1, sensors=6)
     moved = inputs.clone()
     moved[:, :, 2] += 1
     changed = (model(moved, clock) - model(inputs, clock)).abs().amax(dim=(0, 1)) > 1e-9
-    assert changed.tolist() == model.semantic_mask[:, 2].tolist()
+    assert changed.tolist() == (model.similar == 2).any(dim=1).tolist()
 
 
 # Delay-aware keys

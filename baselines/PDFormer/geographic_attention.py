@@ -1,10 +1,10 @@
-"""Attention along the sensors of a step (arXiv 2301.07945, section "Spatial Self-Attention")."""
+"""Attention to near sensors (arXiv 2301.07945, section "Spatial Self-Attention"): many are near, so through a mask."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def spatial_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor, n_heads: int) -> Tensor:
+def geographic_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor, n_heads: int) -> Tensor:
     """Softmax attention over the sensors that the mask shows, for each step by itself.
 
     Args:
