@@ -60,10 +60,12 @@ class Recipe(Strict):
     lr: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 5e-4
     eps: Annotated[float, Field(gt=0, le=1)] = 1e-8  # of Adam and AdamW, added to the root of the second moment
-    # steps: the rate is multiplied by gamma after each of the milestones, in epochs; cosine: it falls to min_lr at the
-    # last epoch, after it rose from warmup_lr in the first warmup_epochs.
-    schedule: Literal["steps", "cosine"] = "steps"
+    # steps: the rate is multiplied by gamma after each of the milestones, in epochs; plateau: it is when the validation
+    # loss has not fallen for more than plateau_epochs, down to min_lr; cosine: it falls to min_lr at the last epoch,
+    # after it rose from warmup_lr in the first warmup_epochs.
+    schedule: Literal["steps", "plateau", "cosine"] = "steps"
     milestones: tuple[PositiveInt, ...] = (15, 30, 50)
+    plateau_epochs: PositiveInt = 10
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     min_lr: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     warmup_epochs: Annotated[int, Field(ge=0, lt=2**31)] = 0

@@ -15,8 +15,8 @@ _BASICTS = Recipe(
     select_by="MAE",
     clip_grad_norm=5.0,
 )
-# The authors lower the rate where the validation loss has not fallen for 20 epochs, which a recipe cannot say.
-_AUTHORS = _BASICTS.model_copy(update={"milestones": (100, 150), "num_epochs": 200})
+_PLATEAU = {"schedule": "plateau", "plateau_epochs": 20, "min_lr": 2e-6}
+_AUTHORS = _BASICTS.model_copy(update={**_PLATEAU, "num_epochs": 200})
 _AUTHORS_FORM = {"n_heads": 8, "query_score": "neighbours", "spatial_norm_affine": True, "dtw_graph": True}
 
 
@@ -30,7 +30,7 @@ def _basicts(params: dict[str, Any], **changes: Any) -> PublishedRecipe:
 
 def _authors(params: dict[str, Any], batch_size: int = 64) -> PublishedRecipe:
     recipe = _AUTHORS.model_copy(update={"batch_size": batch_size, "eval_batch_size": batch_size})
-    return PublishedRecipe(recipe, {**_AUTHORS_FORM, **params}, source="LMissher/STWave, its plateaus as milestones")
+    return PublishedRecipe(recipe, {**_AUTHORS_FORM, **params}, source="LMissher/STWave")
 
 
 RECIPES: Recipes = {

@@ -39,6 +39,7 @@ from ealinformer.training.progress import duration, track
 from ealinformer.training.random_state import random_state, restore_random_state
 from ealinformer.training.runs.folder import HISTORY
 from ealinformer.training.runs.history import History
+from ealinformer.training.schedules import step_schedule
 from ealinformer.training.score import Score, mean_over_ranks, shares_of_readings
 from ealinformer.training.scoring import ScoringRunner
 from ealinformer.training.state import TrainingState, load_state, place_in_batches, save_best, save_state
@@ -215,7 +216,7 @@ class ForecastingRunner(ScoringRunner):
             with catch_warnings():
                 # A run that is taken up in a validation takes this step before one of the optimizer, and rightly so.
                 simplefilter("ignore", UserWarning)
-                self.lr_scheduler.step()
+                step_schedule(self.lr_scheduler, self.meter_pool.get_value("val/loss"))
         if self._at_max_steps():
             state.stopped_by = f"--max-steps {state.step}"
         elif self.should_training_stop:

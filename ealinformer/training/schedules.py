@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
+from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, ReduceLROnPlateau
 
 from ealinformer.recipe import Recipe
 
@@ -41,12 +41,29 @@ def schedule_of(recipe: Recipe) -> tuple[type[LRScheduler] | None, dict[str, Any
     if recipe.schedule == "cosine":
         names = ("num_epochs", "min_lr", "warmup_epochs", "warmup_lr")
         return WarmUpCosine, {name: getattr(recipe, name) for name in names}
+    if recipe.schedule == "plateau":
+        # A loss counts as lower where it is so by a thousandth, which is STWave's; torch has a ten-thousandth.
+        found = {"factor": recipe.gamma, "patience": recipe.plateau_epochs, "min_lr": recipe.min_lr, "threshold": 1e-3}
+        return ReduceLROnPlateau, found
     steps = {"milestones": list(recipe.milestones), "gamma": recipe.gamma}
     return (MultiStepLR, steps) if recipe.milestones else (None, steps)
 
 
+def step_schedule(schedule: LRScheduler, loss: float) -> None:
+    """End an epoch, whose validation loss was `loss`."""
+    if isinstance(schedule, ReduceLROnPlateau):
+        schedule.step(loss)
+    else:
+        schedule.step()
+
+
 def place_schedule(schedule: LRScheduler, epochs_done: int) -> None:
-    """Put a schedule that has just been made behind so many epochs; the optimizer's rates become those of the next."""
+    """Put a schedule that has just been made behind so many epochs; the optimizer's rates become those of the next.
+
+    One that waits for a plateau begins to wait.
+    """
+    if isinstance(schedule, ReduceLROnPlateau):
+        return
     for group, base in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
         group["initial_lr"] = group["lr"] = base
     if isinstance(schedule, MultiStepLR):

@@ -173,6 +173,25 @@ def test_a_cosine_ends_at_its_least_rate() -> None:
     )
 
 
+def test_the_rate_falls_on_a_plateau_of_the_validation_loss(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([5.0, 4.0, 4.5, 3.9999, 4.2, 4.1, 3.0])
+    runner = build("schedule='plateau'", "plateau_epochs=2", "gamma=0.1", "lr=0.01", "min_lr=0.0005", "num_epochs=7")
+    validate = runner.validate
+
+    def scripted(**kwargs: Any) -> None:
+        validate(**kwargs)
+        meter = runner.meter_pool._pool["val/loss"]["meter"]
+        meter.reset()
+        meter.update(next(losses))
+
+    monkeypatch.setattr(runner, "validate", scripted)
+    runner.train()
+    rates = [row["lr"] for row in runner.history.rows]
+    # 3.9999 is no thousandth lower than 4, so that epochs 3, 4 and 5 are the plateau.
+    assert rates == pytest.approx([0.01] * 5 + [0.001, 0.001])
+    assert runner.optimizer.param_groups[0]["lr"] == pytest.approx(0.001)
+
+
 def test_adamw_decays_the_weights_apart_from_the_gradient(build: Build) -> None:
     runner = build("optimizer='adamw'", "lr=0.1", "weight_decay=0.5", "max_steps=1", "eps=0.001", entry=TAUGHT)
     runner.train()
