@@ -9,32 +9,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from baselines.layers.chebyshev import chebyshev_terms
+
 
 def adaptive_adjacency(source: Tensor, target: Tensor) -> Tensor:
     """softmax(relu(source targetᵀ)) of embeddings `[..., N, d]` -> `[..., N, N]`, whose rows sum to 1."""
     return torch.softmax(torch.relu(source @ target.transpose(-2, -1)), dim=-1)
-
-
-def chebyshev_terms(support: Tensor, signal: Tensor, count: int, *, sensors_first: bool = False) -> Tensor:
-    """The first `count` of T_0 x = x, T_1 x = A x, T_k x = 2 A T_{k-1} x - T_{k-2} x, side by side.
-
-    Args:
-        support: A, `[N, N]`; or `[B, N, N]` for a signal `[B, N, C]`.
-        signal: x, `[..., N, C]`; `[N, ..., C]` where the sensors are first, which takes one product for all the rest.
-
-    Returns:
-        the shape of the signal with `count * C` in place of C.
-    """
-
-    def spread(x: Tensor) -> Tensor:
-        return (support @ x.flatten(1)).view_as(x) if sensors_first else support @ x
-
-    terms = [signal]
-    if count > 1:
-        terms.append(spread(signal))
-    while len(terms) < count:
-        terms.append(2 * spread(terms[-1]) - terms[-2])
-    return torch.cat(terms, dim=-1)
 
 
 class WeightPool(nn.Module):

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from baselines.layers.adaptive import AdaptiveEncoder, AdaptiveGRU, WeightPool, adaptive_adjacency, chebyshev_terms
+from baselines.layers.adaptive import AdaptiveEncoder, AdaptiveGRU, WeightPool, adaptive_adjacency
+from baselines.layers.chebyshev import chebyshev_terms
 
 N, B, L = 5, 3, 4
 
