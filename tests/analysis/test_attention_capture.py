@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from baselines import STAEformer, STAEformerConfig
+from baselines.STAEformer import STAEformer, STAEformerConfig
 from ealinformer.analysis.attention_capture import attention_layers, captured
 from ealinformer.attention import MultiHeadAttention, entropy_equal_attention, softmax_attention
 from ealinformer.models import ELinFormer, ELinFormerConfig

@@ -157,7 +157,7 @@ def test_a_config_can_have_its_own_basicts_recipe(write) -> None:
         (
             "num_epochs=10",
             'loss="mae"',
-            "loss of Recipe: input should be 'masked_mae', 'masked_huber' or 'huber', got 'mae'",
+            "loss of Recipe: input should be 'masked_mae', 'masked_huber', 'huber' or 'huber_2', got 'mae'",
         ),
         ("num_epochs=10", "milestones=(5, 0)", "milestones.1 of Recipe: input should be greater than 0, got 0"),
         ("interval_minutes=15", "interval_minutes=7", "interval_minutes of SeriesSpec: 7 does not divide a day"),

@@ -38,7 +38,7 @@ def test_adam_is_the_one_kernel_kind(new_job: NewJob, tmp_path: Path) -> None:
     job = new_job(tmp_path / "run")
     config = host_config(job.run, job.entry, data_dir=job.data_dir, folder=job.folder, gpus=None)
     assert config.optimizer is Adam
-    assert config.optimizer_params == {"lr": 5e-3, "weight_decay": 1e-4, "fused": True}
+    assert config.optimizer_params == {"lr": 5e-3, "weight_decay": 1e-4, "fused": True, "eps": 1e-8}
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.float64, 1e-14)])

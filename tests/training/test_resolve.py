@@ -107,7 +107,7 @@ def test_a_value_may_hold_an_equals_sign() -> None:
         ("lr=1e999", "lr of Recipe: input should be a finite number"),
         ("lr={[]: 1}", "lr of Recipe"),
         ("batch_size=1.5", "batch_size of Recipe"),
-        ("loss=mse", "loss of Recipe: input should be 'masked_mae', 'masked_huber' or 'huber', got 'mse'"),
+        ("loss=mse", "loss of Recipe: input should be 'masked_mae', 'masked_huber', 'huber' or 'huber_2', got 'mse'"),
         ("max_steps=0", "max_steps of RunConfig: input should be greater than 0, got 0"),
         ("seed=-1", "seed of RunConfig: input should be greater than or equal to 0, got -1"),
         ("seed=4294967296", "seed of RunConfig: input should be less than 4294967296"),
@@ -115,7 +115,7 @@ def test_a_value_may_hold_an_equals_sign() -> None:
         ("compile=on", "compile of RunConfig: input should be 'off', 'default', 'reduce-overhead' or 'max-autotune'"),
         ("windows=disk", "windows of RunConfig: input should be 'auto', 'device' or 'host', got 'disk'"),
         ("micro_batch_size=0", "micro_batch_size of Recipe: input should be greater than 0, got 0"),
-        ("optimizer=sgd", "optimizer of Recipe: input should be 'adam' or 'adafactor', got 'sgd'"),
+        ("optimizer=sgd", "optimizer of Recipe: input should be 'adam', 'adamw' or 'adafactor', got 'sgd'"),
         ("input_len=0", "input_len of RunConfig: input should be greater than 0, got 0"),
     ],
 )
