@@ -15,7 +15,7 @@ demo: $(VENV)/.installed  ## train ELinFormer and STAEformer on simulated traffi
 	$(BIN)/python experiments/demo.py
 
 test: lint  ## ruff, mypy and all tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-faults: $(VENV)/.installed-dev  ## kill runs, damage files, fill disks: the full campaigns, under 15 minutes
 	$(BIN)/python -m pytest tests/faults --faults full --record-faults results/faults

@@ -1,8 +1,12 @@
 """What all tests need of the process they run in."""
 
+import os
 import signal
 
 import torch
+
+# What tslearn compiles runs for milliseconds here; without optimisation it is compiled in half the time.
+os.environ.setdefault("NUMBA_OPT", "0")
 
 # A shell that starts the tests in the background has them ignore SIGINT, and so would every process they start; the
 # tests of Ctrl-C are of the usual disposition.

@@ -1,6 +1,6 @@
 """Our models under BasicTS's own launcher, without anything of `ealinformer.training`.
 
-BasicTS keeps a device type and loggers for a whole process and renames it, so each training runs in a process of its
+BasicTS keeps a device type and loggers for a whole process and renames it, so the trainings run in a process of their
 own, which is this file as a program.
 """
 
@@ -9,6 +9,7 @@ import math
 import runpy
 import subprocess
 import sys
+import traceback
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def write_series(folder: Path) -> None:
 
 
 def train(model: str, folder: Path) -> None:
-    """Train a model by its name on `folder`/data under stock BasicTS; everything that it writes is under `folder`."""
+    """Train a model on `folder`/data under stock BasicTS; everything that it writes is under `folder`/`model`."""
     import torch
     from basicts.configs import BasicTSForecastingConfig
     from basicts.launcher import BasicTSLauncher
@@ -69,7 +70,7 @@ def train(model: str, folder: Path) -> None:
             lr=5e-3,
             num_epochs=EPOCHS,
             gpus=None,
-            ckpt_save_dir=str(folder / "checkpoints"),
+            ckpt_save_dir=str(folder / model / "checkpoints"),
         )
     )
 
@@ -83,17 +84,25 @@ def small_sizes(model: str) -> dict[str, Any]:
     return {"intermediate_size": 16, "num_layers": 1, **widths}
 
 
-@pytest.mark.parametrize("model", [*MODELS, *BASELINES])
-def test_trains_under_the_stock_launcher(model, tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    write_series(tmp_path / "data")
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each model with what its training left, or with an error.txt."""
+    folder = tmp_path_factory.mktemp("stock")
+    write_series(folder / "data")
     process = subprocess.run(
-        [sys.executable, __file__, model, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        [sys.executable, __file__, str(folder)], cwd=folder, capture_output=True, text=True, timeout=600
     )
     assert process.returncode == 0, process.stderr[-3000:]
+    return folder
 
-    (run,) = (tmp_path / "checkpoints").iterdir()
+
+@pytest.mark.parametrize("model", [*MODELS, *BASELINES])
+def test_trains_under_the_stock_launcher(model, runs):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    error = runs / model / "error.txt"
+    assert not error.exists(), error.read_text(encoding="utf-8")
+    (run,) = (runs / model / "checkpoints").iterdir()
     metrics = json.loads((run / "test_metrics.json").read_text(encoding="utf-8"))["overall"]
     assert all(math.isfinite(value) for value in metrics.values())
     if model in ("ELinFormer", "STAEformer"):  # the others are too small here, or stand before their horizon's end
@@ -107,5 +116,15 @@ def test_trains_under_the_stock_launcher(model, tmp_path):
     assert (run / f"{model}_best_val_MAE.pt").is_file()
 
 
+def train_all(folder: Path) -> None:
+    """One after the other; what one of them raises is written down."""
+    for model in (*MODELS, *BASELINES):
+        (folder / model).mkdir()
+        try:
+            train(model, folder)
+        except Exception:
+            (folder / model / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    train(sys.argv[1], Path(sys.argv[2]))
+    train_all(Path(sys.argv[1]))
