@@ -17,6 +17,8 @@ BYTES, TIMES = 100_000_000, 8
 FIRST, SECOND = (40, 3, 64, 0, 17, 50), (39, 60, 5)  # MiB
 PAGES_OF_A_ROUND = sum(FIRST + SECOND) * 2**20 // resource.getpagesize()
 
+LARGER = 4 * (2**21 + 2**14)  # bytes, a little more than a block before
+
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt's settings are glibc's")
 
 
@@ -88,7 +90,7 @@ def peak_after_others(give_back: bool) -> int:
             blocks.append(torch.zeros(2**21))
             kept.append(torch.zeros(2**10))
         blocks.clear()
-        more = [torch.zeros(2**21 + 2**14) for _ in range(10)]  # too large for the holes
+        more = [torch.zeros(LARGER // 4) for _ in range(10)]  # too large for the holes
         more.clear()
 
     return resident_peak(work)
@@ -97,4 +99,6 @@ def peak_after_others(give_back: bool) -> int:
 def test_memory_that_is_given_back_is_there_for_others() -> None:
     by_itself, given_back = isolated(peak_after_others, False), isolated(peak_after_others, True)
     assert (by_itself.status, given_back.status) == ("ok", "ok"), (by_itself.reason, given_back.reason)
-    assert given_back.value < 0.6 * by_itself.value
+    # What is in use at a time is ten blocks; by itself glibc keeps some or all of the ten before them, as it finds room.
+    assert given_back.value < 1.05 * 10 * LARGER
+    assert by_itself.value > 1.2 * given_back.value
