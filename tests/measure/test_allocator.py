@@ -99,6 +99,6 @@ def peak_after_others(give_back: bool) -> int:
 def test_memory_that_is_given_back_is_there_for_others() -> None:
     by_itself, given_back = isolated(peak_after_others, False), isolated(peak_after_others, True)
     assert (by_itself.status, given_back.status) == ("ok", "ok"), (by_itself.reason, given_back.reason)
-    # What is in use at a time is ten blocks; by itself glibc keeps some or all of the ten before them, as it finds room.
+    # What is in use at a time is ten blocks; by itself glibc keeps some or all of the ten before them.
     assert given_back.value < 1.05 * 10 * LARGER
     assert by_itself.value > 1.2 * given_back.value
