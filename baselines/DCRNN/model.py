@@ -40,7 +40,7 @@ class DCRNN(nn.Module):
         )
 
     def forward(
-        self, inputs: Tensor, inputs_timestamps: Tensor, targets: Tensor | None = None, step: int = 1
+        self, inputs: Tensor, inputs_timestamps: Tensor, targets: Tensor | None = None, step: int | Tensor = 1
     ) -> Tensor:
         """Readings `[B, L, N]`, their time of day and day of week `[B, L, 2]` in [0, 1) -> `[B, H, N]`; all z-scored.
 

@@ -51,7 +51,7 @@ class DiffusionSeq2Seq(nn.Module):
         self.decoder = DiffusionGRU(1, hidden_size, num_layers, num_terms)
         self.output_proj = nn.Linear(hidden_size, 1)
 
-    def forward(self, inputs: Tensor, powers: Tensor, targets: Tensor | None, step: int) -> Tensor:
+    def forward(self, inputs: Tensor, powers: Tensor, targets: Tensor | None, step: int | Tensor) -> Tensor:
         """Channels `[B, L, N, 2]` -> `[B, H, N]`.
 
         `targets` `[B, H, N]` are for scheduled sampling at training step `step`; without them the decoder reads its own
@@ -60,7 +60,7 @@ class DiffusionSeq2Seq(nn.Module):
         states = self._encode(inputs, powers)
         truth = None
         if targets is not None:
-            truth = truth_mask(self.output_len, step, self.cl_decay_steps).to(inputs.device, non_blocking=True)
+            truth = truth_mask(self.output_len, step, self.cl_decay_steps, inputs.device)
         forecasts: list[Tensor] = []
         reading = states[0][0].new_zeros(states[0][0].shape[:2])  # [N, B]
         for i in range(self.output_len):

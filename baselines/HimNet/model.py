@@ -56,7 +56,7 @@ class HimNet(nn.Module):
         inputs_timestamps: Tensor,
         targets: Tensor | None = None,
         targets_timestamps: Tensor | None = None,
-        step: int = 1,
+        step: int | Tensor = 1,
     ) -> Tensor:
         """Readings `[B, L, N]` -> forecast `[B, H, N]`, both z-scored.
 
@@ -82,7 +82,7 @@ class HimNet(nn.Module):
         truth = targets if self.training else None
         return self._decode(state, self._calendar(targets_timestamps, inputs), truth, step)
 
-    def _decode(self, state: Tensor, calendar: Tensor, targets: Tensor | None, step: int) -> Tensor:
+    def _decode(self, state: Tensor, calendar: Tensor, targets: Tensor | None, step: int | Tensor) -> Tensor:
         """A state `[B, N, D]` and the calendar of the horizons `[B, H, N, 2]` -> forecast `[B, H, N]`."""
         mixed = self.mixed_proj(state)  # [B, N, d]
         graph = adaptive_adjacency(mixed, mixed)  # [B, N, N]
@@ -90,8 +90,7 @@ class HimNet(nn.Module):
         states = [state] * len(cells)
         reads_truth = None
         if targets is not None:
-            coins = truth_mask(self.output_len, step, self.tf_decay_steps)
-            reads_truth = coins.to(state.device, non_blocking=True)
+            reads_truth = truth_mask(self.output_len, step, self.tf_decay_steps, state.device)
 
         reading = torch.zeros_like(state[..., :1])
         forecast = []

@@ -10,30 +10,22 @@ import torch
 from torch import Tensor
 
 
-def truth_probability(step: int, decay: float) -> float:
+def truth_probability(step: int | Tensor, decay: float) -> Tensor:
     """k / (k + exp(step / k)) with k = `decay`: how likely the decoder is to read the truth at a training step.
+
+    `[]`, float64, on the device of `step`: `torch.compile` compiles anew for every whole number it meets, and not for
+    tensors.
 
     Raises:
         ValueError: `decay` is not positive.
     """
     if not decay > 0:
         raise ValueError(f"decay has to be positive, got {decay!r}")
-    excess = step / decay - math.log(decay)
-    # The exponential is taken of what is negative, so that it never overflows.
-    if excess > 0:
-        return math.exp(-excess) / (1 + math.exp(-excess))
-    return 1 / (1 + math.exp(excess))
+    # The same as a sigmoid, which does not overflow.
+    return torch.sigmoid(math.log(decay) - torch.as_tensor(step, dtype=torch.float64) / decay)
 
 
-@torch.compiler.disable
-def truth_mask(horizon: int, step: int, decay: float) -> Tensor:
-    """Which of the H decoder steps read the truth, `[H]`, bool, on the CPU; torch's seed fixes it.
-
-    A tensor and no list, because `torch.compile` would compile a decoder anew for every list.
-    """
-    return torch.rand(horizon, dtype=torch.float64, device="cpu") < truth_probability(step, decay)
-
-
-def draw_truth(horizon: int, step: int, decay: float) -> list[bool]:
-    """The same draw as a list, for decoders that branch."""
-    return truth_mask(horizon, step, decay).tolist()
+def truth_mask(horizon: int, step: int | Tensor, decay: float, device: torch.device | str = "cpu") -> Tensor:
+    """Which of the H decoder steps read the truth, `[H]`, bool; torch's seed fixes it."""
+    coins = torch.rand(horizon, dtype=torch.float64, device=device)
+    return coins < truth_probability(step, decay).to(device)

@@ -145,13 +145,23 @@ class ScoringRunner(BasicTSRunner):
         # Compiling again for the last, smaller batch of an epoch would cost more than it could bring.
         whole = len(data["inputs"]) == self._whole_batch()
         with autocast(self.run.dtype, self.device), uncompiled(self.run.compile != "off" and not whole):
-            forward_return = self._forward(model, data, self.step, epoch)
+            forward_return = self._forward(model, data, self._step_for_model(), epoch)
         for name in ("prediction", "auxiliary_prediction", "auxiliary_targets"):
             if name in forward_return:
                 forward_return[name] = self.scaler.inverse_transform(forward_return[name].to(self.dtype))
         return forward_return
 
-    def _forward(self, model: nn.Module, data: dict[str, Any], step: int, epoch: int | None = None) -> dict[str, Any]:
+    def _step_for_model(self) -> int | Tensor:
+        """The number of steps taken, as a tensor `[]` where the model is compiled: of each int there would be a graph.
+
+        On the device, as CUDA graphs take nothing else.
+        """
+        compiled = self.run.compile != "off" and "step" in self.forward_params
+        return torch.full((), self.step, device=self.device) if compiled else self.step
+
+    def _forward(
+        self, model: nn.Module, data: dict[str, Any], step: int | Tensor, epoch: int | None = None
+    ) -> dict[str, Any]:
         """The host's; a model that is taught by the targets sees them as it sees the inputs, and in training alone."""
         if "targets" not in self.forward_params:
             return super()._forward(model, data, step, epoch)

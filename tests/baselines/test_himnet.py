@@ -148,7 +148,7 @@ class TestTeacherForcing:
         )
         inputs, past, targets, _ = windows()
         build(tf_decay_steps=55).train()(inputs, past, targets=targets, step=9)
-        assert asked == [(H, 9, 55)]
+        assert asked == [(H, 9, 55, torch.device("cpu"))]
 
     def test_early_it_reads_the_truth_and_late_its_own_forecasts(self):
         model, (inputs, past, targets, future) = build(tf_decay_steps=100).train(), windows()

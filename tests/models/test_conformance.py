@@ -280,6 +280,30 @@ def test_dropout_acts_in_training_only(name, options):
     assert torch.equal(model(*batch), without(*batch))
 
 
+@every_model
+def test_compiled_it_is_one_graph_for_all_steps_of_training_and_follows_the_plain_one(name):
+    plain, model, graphs = build(name), build(name), []
+    # Whatever breaks a graph is an error; the graph that was found runs as it is.
+    model.compile(backend=lambda graph, _: graphs.append(graph) or graph, fullgraph=True, dynamic=False)
+    inputs, timestamps = windows(2)
+    targets = torch.randn(2, H, N, generator=torch.Generator().manual_seed(5))
+    taken = inspect.signature(plain.forward).parameters
+    for step in (1, 2, 50):
+        taught = {"targets": targets, "step": torch.tensor(step)}
+        taught = {key: value for key, value in taught.items() if key in taken}
+        found = []
+        for each in (plain, model):
+            torch.manual_seed(step)
+            found.append(each.train()(inputs, timestamps, **taught))
+        torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
+    assert len(graphs) == 1
+    with torch.no_grad():
+        torch.testing.assert_close(
+            model.eval()(inputs, timestamps), plain.eval()(inputs, timestamps), rtol=1e-4, atol=1e-5
+        )
+    assert len(graphs) == 2
+
+
 @every_variant
 def test_saved_weights_give_the_same_forecast_in_a_new_model(name, options, tmp_path):
     model = build(name, options, seed=0)

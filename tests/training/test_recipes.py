@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ealinformer.errors import InputError
 from ealinformer.models import ModelEntry
 from ealinformer.recipe import Curriculum, PublishedRecipe, Recipe
-from ealinformer.training import BASICTS_RECIPE, Experiment
+from ealinformer.training import BASICTS_RECIPE, Experiment, scoring
 from ealinformer.training.resolve import recipes_of, resolve
 from ealinformer.training.runner import ForecastingRunner
 from ealinformer.training.runs.history import read_history
@@ -39,10 +39,10 @@ class Taught(nn.Module):
         super().__init__()
         self.shape = (config.output_len, config.num_features)
         self.level = nn.Parameter(torch.zeros(()))
-        self.shown: list[tuple[bool, Tensor, Tensor, int]] = []
+        self.shown: list[tuple[bool, Tensor, Tensor, int | Tensor]] = []
 
     def forward(
-        self, inputs: Tensor, targets: Tensor, targets_timestamps: Tensor, step: int
+        self, inputs: Tensor, targets: Tensor, targets_timestamps: Tensor, step: int | Tensor
     ) -> Tensor | dict[str, Tensor]:
         self.shown.append((self.training, targets.clone(), targets_timestamps, step))
         return self.level.expand(len(inputs), *self.shape)
@@ -52,7 +52,7 @@ class SecondLoss(Taught):
     """Adds the distance of its number from 2, and a second forecast of the targets, as a model with branches would."""
 
     def forward(
-        self, inputs: Tensor, targets: Tensor, targets_timestamps: Tensor, step: int
+        self, inputs: Tensor, targets: Tensor, targets_timestamps: Tensor, step: int | Tensor
     ) -> Tensor | dict[str, Tensor]:
         prediction = super().forward(inputs, targets, targets_timestamps, step)
         if not self.training:
@@ -96,6 +96,15 @@ def test_a_model_is_taught_by_z_scored_targets_in_training_alone(build: Build) -
     assert float(targets.std()) == pytest.approx(1, abs=0.1)
     assert float(runner.history.rows[0]["train_loss"]) > 10  # taken in units of the series all the same
     assert len(runner.bare_model.shown) > 1
+
+
+def test_a_compiled_model_is_given_its_step_as_a_tensor(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "compile_in_place", lambda model, mode: None)
+    runner = build("num_epochs=1", "batch_size=100", "compile=default", entry=TAUGHT)
+    runner.train()
+    steps = [shown[3] for shown in runner.bare_model.shown if shown[0]]
+    assert all(isinstance(step, Tensor) for step in steps)
+    assert [int(step) for step in steps] == [1, 2, 3]
 
 
 def test_what_a_model_adds_to_the_loss_is_trained_on_and_not_scored(build: Build) -> None:
