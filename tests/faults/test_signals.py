@@ -93,7 +93,7 @@ def test_a_second_ctrl_c_leaves_at_once(reference: Reference, room: Path) -> Non
     sent = time.monotonic()
     started.send("SIGINT")
     ended = started.wait()
-    assert time.monotonic() - sent < 5
+    assert time.monotonic() - sent < 30  # of the 60 that it hangs
     assert ended.status == 130, ended
     assert not ended.has_traceback, ended
     reference.expect_same_bits(folder, reference.end_of(folder))

@@ -170,6 +170,6 @@ def test_a_null_value_of_its_own_is_left_out(build) -> None:
 def test_883_sensors_take_a_moment() -> None:
     readings = np.random.default_rng(0).normal(100, 10, (2000, 883)).astype(np.float32)
     for build in (correlation_graph, nearest_neighbour_graph):
-        start = time.perf_counter()
+        start = time.process_time()
         build(readings)
-        assert time.perf_counter() - start < 5  # 0.3 s alone on two cores
+        assert time.process_time() - start < 10  # 0.6 s of a processor
