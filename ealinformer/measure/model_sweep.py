@@ -6,13 +6,14 @@ from typing import Any
 
 from ealinformer.measure.ceilings import Ceilings
 from ealinformer.measure.counts import Counts, roofline
-from ealinformer.measure.isolated import Outcome, isolated
+from ealinformer.measure.isolated import Outcome, Status, isolated
 from ealinformer.measure.rows import Row, failure_fields, median_and_quantiles, memory_fields, time_fields
 from ealinformer.measure.timing import ratios
 from ealinformer.measure.train_step import PHASES, Build, Setting, memory_and_counts, step_seconds
 
 SECONDS_TO_START = 120  # of a process, a compiler's included where that is wanted
 COMPILING = 15
+_NO_MEMORY: Status = "out of memory"
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,16 @@ def measure_models(
         limit = factor * SECONDS_TO_START * len(fitting) + 3 * (plan.rounds + 4) * once
         task = (setting, fitting, build, plan.memory_limit, plan.rounds)
         outcome = isolated(step_seconds, *task, time_limit=limit)
-        if outcome.status == "ok":
+        # What a step that failed had freed stays with its process, so that the others had to do with the rest.
+        lacking = [name for name in fitting if outcome.status == "ok" and outcome.value[name].status == _NO_MEMORY]
+        if outcome.status == "ok" and not lacking:
             _add_times(rows, outcome.value, plan)
             break
         # All together could not: without the largest, the others may.
-        largest = max(fitting, key=lambda name: rows[name]["memory_bytes"])
+        largest = max(lacking or fitting, key=lambda name: rows[name]["memory_bytes"])
+        if lacking:  # what it needs by itself is known
+            reason = "in turns with others, as freed memory is kept; alone it fits"
+            outcome = Outcome(_NO_MEMORY, reason=reason)
         rows[largest] |= failure_fields(outcome)
         fitting.remove(largest)
     first = rows.get(plan.references[0], {})

@@ -41,10 +41,13 @@ def test_rows_of_real_processes() -> None:
 
 
 class Machine:
-    """Stands for the processes: a model takes what its name says, and at most `together` of them at once."""
+    """Stands for the processes: a model takes what its name says, and at most `together` of them at once.
 
-    def __init__(self, together: int = 9) -> None:
-        self.together, self.timed = together, [[""]]
+    What it took its process keeps, at most `room`.
+    """
+
+    def __init__(self, together: int = 9, room: int = 99) -> None:
+        self.together, self.room, self.timed = together, room, [[""]]
 
     def isolated(
         self, function: Callable, setting: Setting, names: Any, *_: object, time_limit: float | None
@@ -56,7 +59,12 @@ class Machine:
         if len(names) > self.together:
             return Outcome("out of memory", reason="killed")
         phases = {phase: [0.1, 0.2, 0.3] for phase in PHASES}
-        return Outcome("ok", {name: Outcome("ok", (Samples([[int(name)]] * 3, 1), phases)) for name in names})
+        outcomes, kept = {}, 0
+        for name in names:
+            kept += int(name)
+            samples = Outcome("ok", (Samples([[int(name)]] * 3, 1), phases))
+            outcomes[name] = samples if kept <= self.room else Outcome("out of memory", None, "lacks 1 byte", 1)
+        return Outcome("ok", outcomes)
 
 
 def test_ratios_are_to_both_references(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,6 +88,17 @@ def test_where_all_together_do_not_fit_the_largest_is_left_out(monkeypatch: pyte
     assert small["ratio"] is None  # against nothing
     assert small["ratio_to_second"] == 0.5
     assert small["memory_ratio"] == 0.25  # memory was measured
+
+
+def test_a_model_that_does_not_fit_beside_others_leaves_them_their_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(room=7)
+    monkeypatch.setattr(model_sweep, "isolated", machine.isolated)
+    plan = replace(PLAN, models=("8", "4", "2"), references=("8", "4"))
+    large, middle, small = measure_models(plan, SETTING, CEILINGS, build)
+    assert machine.timed[1:] == [["8", "4", "2"], ["4", "2"]]
+    assert (large["status"], large["seconds"], large["needed_bytes"]) == ("out of memory", None, None)
+    assert large["reason"] == "in turns with others, as freed memory is kept; alone it fits"
+    assert (middle["status"], small["status"], small["ratio_to_second"]) == ("ok", "ok", 0.5)
 
 
 def test_a_step_that_takes_too_long_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
