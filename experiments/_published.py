@@ -7,9 +7,11 @@ from typing import Any
 
 from ealinformer.data import PUBLIC
 from ealinformer.errors import InputError, suggestion
+from ealinformer.models import Catalogue
 from ealinformer.report.published import read_published
 from ealinformer.report.published_pages import beside_page, overview_page, sources_page
 from ealinformer.training import load_config
+from ealinformer.training.resolve import recipes_of
 from ealinformer.training.runs.folder import read_json, read_row
 from ealinformer.training.runs.listing import find_runs
 
@@ -19,11 +21,19 @@ TABLES = {
     "sources": "all of them, source by source",
 }
 WINDOW = {"input_len": 12, "output_len": 12}  # of all that is published
+CONFIGS = Path(__file__).parents[1] / "configs"
+_WITHOUT_EFFECT = {"eval_batch_size", "micro_batch_size", "skip_nonfinite"}  # on what is trained
 _KEYS = {"model", "dataset", "split", "average", "complete", "config", "seed", "epochs", "stopped_by", "recipe", "date"}
 
 
 def published_pages(
-    which: str, *, config: Path | None, models: Sequence[str] | None, results: Path, runs: Path | None
+    which: str,
+    catalogue: Catalogue,
+    *,
+    config: Path | None,
+    models: Sequence[str] | None,
+    results: Path,
+    runs: Path | None,
 ) -> str:
     """The pages of one of `TABLES`, of all data sets or of that of a config file.
 
@@ -48,11 +58,27 @@ def published_pages(
         return overview_page(datasets, models=shown)
     if which == "sources":
         return "\n\n\n".join(sources_page(name, models=shown, unit=PUBLIC[name].unit) for name in datasets)
-    ours = list(_measured(results, runs))
+    ours = [row | {"changed": _changed(row, catalogue)} for row in _measured(results, runs)]
     return "\n\n\n".join(
         beside_page(name, [row for row in ours if row["dataset"] == name], models=shown, unit=PUBLIC[name].unit)
         for name in datasets
     )
+
+
+def _changed(row: dict[str, Any], catalogue: Catalogue) -> list[str]:
+    """What a run had otherwise than its recipe: five epochs say little of a recipe of a hundred."""
+    file, taken = CONFIGS / f"{row['dataset']}.py", row["config"].get("recipe")
+    if not file.is_file() or row["model"] not in catalogue or not isinstance(taken, dict):
+        return []
+    known = recipes_of(load_config(file), row["model"], catalogue).get(row["recipe"])
+    if known is None:
+        return []
+    expected = known.recipe.model_dump(mode="json")
+    return [
+        f"{key}={taken[key]} (recipe: {value})"
+        for key, value in expected.items()
+        if key not in _WITHOUT_EFFECT and taken.get(key, value) != value
+    ]
 
 
 def _measured(results: Path, runs: Path | None) -> Iterator[dict[str, Any]]:

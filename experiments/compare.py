@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.table is not None:
         models = None if given.models == [ALL] else given.models
         where = {"results": given.results, "runs": given.output_dir}
-        print(published_pages(given.table, config=given.config, models=models, **where))
+        print(published_pages(given.table, CATALOGUE, config=given.config, models=models, **where))
         return
     experiment = load_config(given.config)
     series = experiment.series

@@ -69,7 +69,7 @@ def overview_page(datasets: Sequence[str], *, models: Sequence[str]) -> str:
 def beside_page(dataset: str, rows: Sequence[Row], *, models: Sequence[str], unit: str) -> str:
     """The headlines of `models` on a data set, and beside them `rows`: runs on its test part, 12 steps in and out.
 
-    Runs of a model in different settings have a line each.
+    What a row's "changed" says stands behind its recipe. Runs of a model in different settings have a line each.
     """
     collection = read_published()
     lines: list[dict[str, Any]] = []
@@ -122,7 +122,12 @@ def _variants(rows: Sequence[Row]) -> list[dict[str, Any]]:
     for own, params in zip(groups.values(), chosen, strict=True):
         summary = summary_of(own)
         differing = [f"{key}={value}" for key, value in params.items() if any(one.get(key) != value for one in chosen)]
-        said = [str(summary["recipe"]), *differing, *([summary["note"]] if summary["note"] else [])]
+        said = [
+            str(summary["recipe"]),
+            *own[0].get("changed", ()),
+            *differing,
+            *([summary["note"]] if summary["note"] else []),
+        ]
         found.append({**summary, "run": ", ".join(said)})
     return found
 

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from baselines import MODELS
+from ealinformer.training import load_config
+from ealinformer.training.resolve import resolve
+
 ROOT = Path(__file__).resolve().parents[2]
 TWO = ("--models", "ELinFormer,STAEformer", "--epochs", "1")
 SIMULATED = """
@@ -292,6 +296,16 @@ def test_ours_stand_beside_what_is_published(call, tracked: Path) -> None:
     assert f"{row['average']['MAE'] - 13.51:+.2f}" in cells["ELinFormer"]
     assert done.out.count("INCOMPLETE: --max-steps 12") == 1
     assert done.out.count(" (vehicles per 5 minutes), average") == 4
+
+
+def test_a_run_that_left_its_recipe_says_where(call, tracked: Path) -> None:
+    row = json.loads((tracked / "town.json").read_text())
+    recipe = resolve(load_config(ROOT / "configs" / "PEMS08.py"), model="GWNet", catalogue=MODELS).recipe
+    changed = recipe.model_dump(mode="json") | {"num_epochs": 5, "eval_batch_size": 7}
+    row |= {"model": "GWNet", "recipe": "basicts", "config": row["config"] | {"recipe": changed}}
+    (tracked / "town.json").write_text(json.dumps(row))
+    done = call("compare", "--table", "--results", tracked)
+    assert f"  basicts, num_epochs=5 (recipe: {recipe.num_epochs}), INCOMPLETE" in done.out
 
 
 def test_the_same_run_is_not_counted_twice(call, tracked: Path) -> None:
