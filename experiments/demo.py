@@ -155,7 +155,6 @@ def record(target: Path, files: Sequence[Path]) -> None:
 def title(config: RunConfig, data: PreparedSeries) -> str:
     """Headline of the table."""
     days = data.num_steps // data.steps_per_day
-    days = data.num_steps // data.steps_per_day
     return (
         f"SIMULATED traffic, {data.num_sensors} sensors, {days} days: test part, average over {config.output_len} "
         f"horizons of {config.series.interval_minutes} minutes"
