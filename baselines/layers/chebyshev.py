@@ -6,17 +6,10 @@ import torch
 from torch import Tensor, nn
 
 
-def chebyshev_polynomials(support: Tensor, count: int) -> Tensor:
-    """The first `count` of T_0 = I, T_1 = S, T_k = 2 S T_{k-1} - T_{k-2}: `[..., N, N]` -> `[count, ..., N, N]`.
-
-    With eigenvalues of S in [-1, 1] those of every T_k are in [-1, 1], too.
-    """
-    identity = torch.eye(support.shape[-1], dtype=support.dtype, device=support.device)
-    return chebyshev_terms(support, identity.expand_as(support), count).unflatten(-1, (count, -1)).movedim(-2, 0)
-
-
 def chebyshev_terms(support: Tensor, signal: Tensor, count: int, *, sensors_first: bool = False) -> Tensor:
     """The first `count` of T_0 x = x, T_1 x = S x, T_k x = 2 S T_{k-1} x - T_{k-2} x, side by side.
+
+    With eigenvalues of S in [-1, 1] those of every T_k are in [-1, 1], too.
 
     Args:
         support: S, `[N, N]`; or `[B, N, N]` for a signal `[B, N, C]`.

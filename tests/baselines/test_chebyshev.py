@@ -6,7 +6,7 @@ import torch
 from numpy.polynomial.chebyshev import chebval
 from torch.autograd import gradcheck
 
-from baselines.layers.chebyshev import ChebyshevConvolution, chebyshev_polynomials, chebyshev_terms
+from baselines.layers.chebyshev import ChebyshevConvolution, chebyshev_terms
 from ealinformer.graphs.laplacians import scaled_laplacian
 
 
@@ -15,6 +15,12 @@ def laplacian(num_sensors: int, seed: int = 0) -> torch.Tensor:
     generator = np.random.default_rng(seed)
     weights = generator.random((num_sensors, num_sensors)) * (generator.random((num_sensors, num_sensors)) < 0.4)
     return torch.as_tensor(scaled_laplacian(weights), dtype=torch.float64)
+
+
+def polynomials_of(support: torch.Tensor, count: int) -> torch.Tensor:
+    """The matrices themselves, `[..., N, N]` -> `[count, ..., N, N]`: what becomes of the identity."""
+    identity = torch.eye(support.shape[-1], dtype=support.dtype).expand_as(support)
+    return torch.stack(chebyshev_terms(support, identity, count).chunk(count, dim=-1))
 
 
 def of_eigenvalues(support: torch.Tensor, coefficients: list[float]) -> torch.Tensor:
@@ -28,7 +34,7 @@ def of_eigenvalues(support: torch.Tensor, coefficients: list[float]) -> torch.Te
 @pytest.mark.parametrize("num_sensors", [1, 2, 17, 40])
 def test_the_kth_polynomial_takes_the_cosine_of_k_times_the_angle_of_each_eigenvalue(num_sensors: int) -> None:
     support = laplacian(num_sensors)
-    polynomials = chebyshev_polynomials(support, 6)
+    polynomials = polynomials_of(support, 6)
     assert polynomials.shape == (6, num_sensors, num_sensors)
     for k in range(6):
         unit = [0.0] * k + [1.0]
@@ -40,14 +46,14 @@ def test_polynomials_of_a_matrix_that_is_not_symmetric_are_those_of_its_powers()
     support = torch.randn(2, 3, 7, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     s2, identity = support @ support, torch.eye(7, dtype=torch.float64).expand_as(support)
     expected = [identity, support, 2 * s2 - identity, 4 * s2 @ support - 3 * support]
-    torch.testing.assert_close(chebyshev_polynomials(support, 4), torch.stack(expected))
+    torch.testing.assert_close(polynomials_of(support, 4), torch.stack(expected))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_terms_are_the_polynomials_times_the_signal(count: int) -> None:
     support = laplacian(11)
     signal = torch.randn(4, 3, 11, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    polynomials = chebyshev_polynomials(support, count)
+    polynomials = polynomials_of(support, count)
     expected = torch.cat([torch.einsum("nm,btmc->btnc", polynomial, signal) for polynomial in polynomials], dim=-1)
     torch.testing.assert_close(chebyshev_terms(support, signal, count), expected)
     first = chebyshev_terms(support, signal.movedim(2, 0).contiguous(), count, sensors_first=True)
