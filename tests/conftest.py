@@ -7,8 +7,8 @@ import numba
 import pytest
 import torch
 
-# What tslearn compiles runs for milliseconds here and takes half a minute to compile, so that it is left as Python. The
-# processes that tests start compile it, as users' do, without optimisation in half the time.
+# What tslearn compiles runs for milliseconds here and takes half a minute to compile, so that it is left as Python.
+# Processes that tests start compile it, as users' do, without optimisation in half the time.
 numba.config.DISABLE_JIT = True
 os.environ.setdefault("NUMBA_OPT", "0")
 

@@ -1,5 +1,9 @@
 """Daily profiles against a mean slot by slot, dynamic time warping against its recursion."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -118,3 +122,16 @@ def test_profiles_that_have_no_distance_are_refused(profiles: np.ndarray, messag
     pytest.importorskip("tslearn")
     with pytest.raises(ValueError, match=message):
         dtw_distances(profiles)
+
+
+def test_compiled_as_users_run_it_the_distances_are_the_same() -> None:
+    profiles = np.random.default_rng(0).normal(size=(4, 6))
+    code = "import json, sys; from ealinformer.graphs.dtw import dtw_distances; import numba; "
+    code += "print(json.dumps([numba.config.DISABLE_JIT, dtw_distances(json.load(sys.stdin)).tolist()]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=json.dumps(profiles.tolist()), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    left_as_python, found = json.loads(done.stdout)
+    assert not left_as_python
+    np.testing.assert_allclose(found, dtw_distances(profiles), rtol=1e-12)

@@ -6,6 +6,7 @@ own, which is this file as a program.
 
 import json
 import math
+import os
 import runpy
 import subprocess
 import sys
@@ -89,9 +90,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for each model with what its training left, or with an error.txt."""
     folder = tmp_path_factory.mktemp("stock")
     write_series(folder / "data")
-    process = subprocess.run(
-        [sys.executable, __file__, str(folder)], cwd=folder, capture_output=True, text=True, timeout=600
-    )
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}  # as in tests/conftest.py
+    command = [sys.executable, __file__, str(folder)]
+    process = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
     assert process.returncode == 0, process.stderr[-3000:]
     return folder
 
