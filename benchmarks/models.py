@@ -78,7 +78,7 @@ COMPILED_COLUMNS = (
     Column("compiled_seconds_p80", "p80", ".3f"),
     Column("compiled_ratio", "of plain", ".2f"),
     Column("compile_seconds", "to compile s", ".0f"),
-    Column("reason", "note"),
+    COLUMNS[-1],
 )
 
 

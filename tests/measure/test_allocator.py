@@ -4,13 +4,13 @@ import platform
 import resource
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 
 from ealinformer.measure.allocator import give_back_freed_memory, keep_freed_memory
 from ealinformer.measure.isolated import isolated
+from ealinformer.measure.memory import _resident_bytes
 
 # Above the 32 MiB at which glibc's own threshold for mapping blocks stops growing.
 BYTES, TIMES = 100_000_000, 8
@@ -61,12 +61,6 @@ def several_sizes(rounds: int) -> float:
     return faults_of(step, rounds)
 
 
-def resident_now() -> int:
-    """Bytes."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
-
-
 def test_kept_memory_is_not_fetched_again() -> None:
     given_back, kept = isolated(faults, False), isolated(faults, True)
     assert (given_back.status, kept.status) == ("ok", "ok"), (given_back.reason, kept.reason)
@@ -88,16 +82,16 @@ def resident_after(setting: Callable[[], bool]) -> float:
     for _ in range(3):  # after which glibc by itself keeps blocks of this size
         torch.ones(BLOCK // 4)
     assert setting()
-    before = resident_now()
+    before = _resident_bytes("VmRSS")
     small = []
     large = []
     for _ in range(BLOCKS):
         large.append(torch.ones(BLOCK // 4))
         small.append(torch.ones(2**10))
-    held = resident_now() - before
+    held = _resident_bytes("VmRSS") - before
     assert held > 0.8 * BLOCKS * BLOCK  # one or two may lie in memory that was kept before
     large.clear()
-    return (resident_now() - before) / held
+    return (_resident_bytes("VmRSS") - before) / held
 
 
 def test_memory_is_kept_or_given_back_as_asked() -> None:
